@@ -1,0 +1,61 @@
+/**
+ * `deno task test`: runs everything that needs neither root nor a VM, names every skipped test with
+ * its reason, and ends with the line `N passed, N failed`. In CI (`CI=true`) a skip that is not on
+ * the list below counts as a failure.
+ *
+ * A test that cannot run here has the reason in its name: `... (skipped: no perl on this machine)`.
+ */
+
+/** Skips that CI may have; empty: CI runs everything. */
+const SKIPS_ALLOWED_IN_CI: readonly RegExp[] = [];
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: string[];
+}
+
+/** Counts a JUnit report. A `<testcase>` holds `<failure>`, `<error>` or `<skipped>` when it did not pass. */
+export function countReport(xml: string): Counts {
+  const counts: Counts = { passed: 0, failed: 0, skipped: [] };
+  // A sample: <testcase name="scan finds nothing" classname="./tests/a_test.ts" time="0.001" line="3" col="6">
+  for (
+    const match of xml.matchAll(/<testcase name="([^"]*)"[^>]*?(\/>|>([\s\S]*?)<\/testcase>)/g)
+  ) {
+    const body = match[3] ?? "";
+    if (/<(failure|error)\b/.test(body)) counts.failed++;
+    else if (/<skipped\b/.test(body)) counts.skipped.push(decodeXml(match[1] ?? ""));
+    else counts.passed++;
+  }
+  return counts;
+}
+
+function decodeXml(text: string): string {
+  return text.replaceAll("&quot;", '"').replaceAll("&apos;", "'").replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">").replaceAll("&#10;", " ").replaceAll("&amp;", "&");
+}
+
+async function main(): Promise<number> {
+  const root = new URL("../", import.meta.url).pathname;
+  const report = await Deno.makeTempFile({ prefix: "tnblock-tests-", suffix: ".xml" });
+  try {
+    const status = await new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", "--frozen", "--parallel", `--junit-path=${report}`, ...Deno.args],
+      cwd: root,
+      stdin: "null",
+    }).spawn().status;
+    const counts = countReport(await Deno.readTextFile(report));
+    if (!status.success && counts.failed === 0) counts.failed = 1;
+    for (const name of counts.skipped) {
+      const allowed = SKIPS_ALLOWED_IN_CI.some((pattern) => pattern.test(name));
+      console.log(`skipped: ${name}`);
+      if (Deno.env.get("CI") === "true" && !allowed) counts.failed++;
+    }
+    console.log(`${counts.passed} passed, ${counts.failed} failed`);
+    return counts.failed > 0 || !status.success ? 1 : 0;
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+if (import.meta.main) Deno.exit(await main());
