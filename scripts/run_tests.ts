@@ -37,6 +37,16 @@ function decodeXml(text: string): string {
 
 async function main(): Promise<number> {
   const root = new URL("../", import.meta.url).pathname;
+  // The binary is tested too: it must be that of this source.
+  const build = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "scripts/build.ts"],
+    cwd: root,
+    stdin: "null",
+  }).spawn().status;
+  if (!build.success) {
+    console.log("0 passed, 1 failed");
+    return 1;
+  }
   const report = await Deno.makeTempFile({ prefix: "tnblock-tests-", suffix: ".xml" });
   try {
     const status = await new Deno.Command(Deno.execPath(), {

@@ -24,14 +24,19 @@ export function versionFacts(): Record<string, string> {
   };
 }
 
-/** Prints the facts, or with `licenses` the notices of everything that the binary contains. */
+/** Prints the facts, the notices of everything that the binary contains, or the Perl shim in it. */
 export async function runVersion(
   context: CommandContext,
-  options: { readonly json: boolean; readonly licenses: boolean },
+  options: { readonly json: boolean; readonly licenses: boolean; readonly shim: boolean },
 ): Promise<void> {
   if (options.licenses) {
     const { LICENSES } = await import("./licenses.ts");
     context.out(LICENSES);
+    return;
+  }
+  if (options.shim) {
+    const { SHIM } = await import("../pve/shim/shim.ts");
+    context.out(SHIM);
     return;
   }
   const facts = versionFacts();

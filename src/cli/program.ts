@@ -1,0 +1,109 @@
+/** The command tree. Each command's work is in a file of its own, loaded only when it runs. */
+import { Command, type CommandContext, Exit, Option } from "./framework.ts";
+
+const jsonOption = () =>
+  new Option("-o, --output <format>", "how to print").choices(["text", "json"] as const).default(
+    "text" as const,
+  );
+
+/** Builds the tree of commands; nothing runs before {@link runProgram}. */
+// deno-lint-ignore no-explicit-any
+export function buildProgram(context: CommandContext): Command<any, any, any> {
+  const program = new Command("tnblock")
+    .description("Block storage on TrueNAS for Proxmox VE, over iSCSI and NVMe/TCP")
+    .option("--root <dir>", "take DIR for the root of the file system (also TNBLOCK_ROOT)")
+    .addHelpText(
+      "after",
+      "\nStart with:\n  tnblock demo        a whole disk life, simulated\n  tnblock scan        the NVMe and iSCSI disks of this machine\n",
+    );
+
+  program.command("version")
+    .description("print the version and what this program is built from")
+    .addOption(jsonOption())
+    .option("--licenses", "print the notices of the software that this program contains")
+    .option("--shim", "print the storage plugin that Proxmox VE loads, to be installed by hand")
+    .action(async (options) => {
+      const { runVersion } = await import("./version.ts");
+      await runVersion(context, {
+        json: options.output === "json",
+        licenses: options.licenses === true,
+        shim: options.shim === true,
+      });
+    });
+
+  program.command("scan")
+    .description("print the NVMe and iSCSI disks that this machine sees")
+    .addOption(jsonOption())
+    .action(async (options) => {
+      const [{ runScan }, { linuxHost }] = await Promise.all([
+        import("./scan.ts"),
+        import("../host/linux.ts"),
+      ]);
+      throw new Exit(
+        await runScan(
+          linuxHost({ root: context.root }),
+          { json: options.output === "json" },
+          context.out,
+        ),
+      );
+    });
+
+  program.command("hook")
+    .description("answer one request of the Proxmox VE shim: a JSON line in, a JSON line out")
+    .action(async () => {
+      const { runHook } = await import("./hook.ts");
+      throw new Exit(await runHook(context));
+    });
+
+  program.command("demo")
+    .description("show a whole disk life over both transports against a simulated TrueNAS and node")
+    .addOption(jsonOption())
+    .addOption(
+      new Option("--truenas <release>", "release to simulate").choices(["25.10", "26"] as const)
+        .default("25.10" as const),
+    )
+    .addOption(
+      new Option("--faults <json>", "faults for the simulator, as POST /faults takes them")
+        .hideHelp(),
+    )
+    .action(async (options) => {
+      const { runDemo } = await import("./demo.ts");
+      throw new Exit(
+        await runDemo(context, {
+          json: options.output === "json",
+          release: options.truenas,
+          faults: options.faults,
+        }),
+      );
+    });
+
+  program.command("simulate")
+    .description("run a simulated TrueNAS to try things against")
+    .option("--listen <address>", "address and port of the API", "127.0.0.1:0")
+    .addOption(
+      new Option("--truenas <release>", "release to simulate").choices(
+        ["25.04", "25.10.0", "25.10", "26"] as const,
+      ).default("25.10" as const),
+    )
+    .addOption(
+      new Option("--latency <profile>", "service times").choices(["none", "lan", "slow"] as const)
+        .default("none" as const),
+    )
+    .option("--host <dir>", "also play the Proxmox node, in this folder")
+    .option("--volumes <count>", "start with this many volumes")
+    .option("--login-limit <count>", "logins a minute instead of 20; 0 for none")
+    .option("--empty", "start with a pool and users, and nothing else")
+    .option("--kernel", "export for real, through nvmet and LIO of this kernel (root)")
+    .option("--data <dir>", "with --kernel: folder for the volumes, on a file system with reflinks")
+    .option("--netns <name>", "with --kernel: network namespace that the target side listens in")
+    .option(
+      "--portals <addresses>",
+      "with --kernel: addresses of the target side, separated by commas",
+    )
+    .action(async (options) => {
+      const { runSimulateCommand } = await import("./simulate_command.ts");
+      throw new Exit(await runSimulateCommand(context, options));
+    });
+
+  return program;
+}

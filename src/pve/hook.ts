@@ -1,0 +1,93 @@
+/**
+ * Answers one request of the shim: reads the storage's settings, runs the verb, and puts its result
+ * into the protocol's words. What each method does is in `methods.ts`.
+ */
+import { Deadline } from "../common/deadline.ts";
+import { TnblockError } from "../common/error.ts";
+import type { Log } from "../common/log.ts";
+import type { Host } from "../host/host.ts";
+import { METHODS, PURE_METHODS } from "./methods.ts";
+import { openStorage } from "./open_storage.ts";
+import { failureLine, type HookRequest, parseRequest, successLine } from "./request.ts";
+import { parseStorageId } from "./settings.ts";
+
+/** What answering needs of the world. */
+export interface HookWorld {
+  readonly host: Host;
+  readonly log: Log;
+  /** Told the storage's `tnb-debug` once it is known. */
+  readonly setDebugLevel: (level: number) => void;
+  /** Whether logins draw on the node's budget. */
+  readonly limitLogins: boolean;
+  /** Told each array call: for the demo and the bench. */
+  readonly onArrayCall?: (method: string, ms: number) => void;
+}
+
+/** An answer under way. */
+export interface HookAnswer {
+  /** The reply line; there by the deadline at the latest. */
+  readonly reply: Promise<{ readonly text: string; readonly ok: boolean }>;
+  /** Resolves when nothing is under way any more: past the deadline, what was begun has been undone or finished. */
+  readonly settled: Promise<void>;
+}
+
+/** Answers one request line. Never rejects: every failure becomes a reply. */
+export function answer(line: string, world: HookWorld): HookAnswer {
+  const { id, request, error } = parseRequest(line);
+  if (request === undefined) {
+    return {
+      reply: Promise.resolve({ text: failureLine(id, error), ok: false }),
+      settled: Promise.resolve(),
+    };
+  }
+  const deadline = new Deadline(world.host, request.deadlineMs);
+  const work = perform(request, world, deadline).then(
+    (result) => ({ text: successLine(id, result), ok: true }),
+    (failure: unknown) => ({ text: failureLine(id, failure), ok: false }),
+  );
+  const finished = new AbortController();
+  const late = world.host.wait(request.deadlineMs, finished.signal).then(
+    () => {
+      const timeout = new TnblockError(
+        "timeout",
+        `Cannot finish ${request.method} on storage "${request.storage}": ${request.deadlineMs} ms have passed`,
+      );
+      deadline.expire(timeout);
+      return { text: failureLine(id, timeout), ok: false };
+    },
+    // The work was done first.
+    () => work,
+  );
+  const reply = Promise.race([work, late]);
+  const settled = work.then(() => finished.abort());
+  return { reply, settled };
+}
+
+async function perform(
+  request: HookRequest,
+  world: HookWorld,
+  deadline: Deadline,
+): Promise<unknown> {
+  const pure = Object.hasOwn(PURE_METHODS, request.method)
+    ? PURE_METHODS[request.method]
+    : undefined;
+  if (pure !== undefined) return pure(parseStorageId(request.storage), request.args);
+  const method = Object.hasOwn(METHODS, request.method) ? METHODS[request.method] : undefined;
+  if (method === undefined) {
+    throw new TnblockError(
+      "unsupported",
+      `Cannot do "${request.method}": this tnblock has no such method`,
+      {
+        hint:
+          "The shim and the binary may be of different versions: run tnblock version on this node",
+      },
+    );
+  }
+  parseStorageId(request.storage);
+  const storage = await openStorage(request, world, deadline);
+  try {
+    return await method(storage, request.args);
+  } finally {
+    await storage.close();
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * The logins of a node: all its processes draw on one budget, because TrueNAS counts them by address
+ * and locks out a node that makes more than 20 a minute (`middlewared/utils/rate_limit/cache.py`).
+ */
+import * as v from "valibot";
+import { TnblockError } from "../common/error.ts";
+import type { Bounds, Host } from "../host/host.ts";
+
+const FILE = "/run/tnblock/logins.json";
+/** Logins that may come at once ... */
+const BURST = 15;
+/** ... and milliseconds after which one more is allowed. */
+const REFILL_MS = 6000;
+
+const stateSchema = v.object({ left: v.number(), at: v.number() });
+
+/** What is left of the budget at a time, given what was left before. Pure; times in milliseconds. */
+export function refill(
+  state: { left: number; at: number },
+  now: number,
+): { left: number; at: number } {
+  // A clock that was set back must not freeze the budget.
+  const passed = Math.max(0, now - state.at);
+  return { left: Math.min(BURST, state.left + passed / REFILL_MS), at: now };
+}
+
+/**
+ * Takes one login from the node's budget.
+ *
+ * @throws TnblockError `rate-limited` when there is none left, with the time until the next.
+ */
+export async function drawLogin(host: Host, bounds: Bounds): Promise<void> {
+  const release = await host.lock("login-budget", bounds);
+  try {
+    const text = await host.files.readText(FILE);
+    const parsed = v.safeParse(stateSchema, text === undefined ? undefined : parseJson(text));
+    const state = refill(
+      parsed.success ? parsed.output : { left: BURST, at: host.now() },
+      host.now(),
+    );
+    if (state.left < 1) {
+      const seconds = Math.ceil((1 - state.left) * REFILL_MS / 1000);
+      throw new TnblockError(
+        "rate-limited",
+        `Cannot log in to TrueNAS: this node has used up its logins, the next one is free in ${seconds} s`,
+        { hint: "Start the tnblock daemon, which needs one login for all commands, or wait" },
+      );
+    }
+    await host.files.replaceText(
+      FILE,
+      JSON.stringify({ left: state.left - 1, at: state.at }),
+      0o600,
+    );
+  } finally {
+    release();
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,55 @@
+/** Connecting to all portals of a storage side by side: one live portal is enough to go on. */
+import { TnblockError } from "../common/error.ts";
+import type { Log } from "../common/log.ts";
+import { formatPortal } from "../common/portal.ts";
+import type { Portal } from "../common/storage_settings.ts";
+
+/** `recovering`: the kernel has the connection and tries to bring it back by itself. */
+export type PortalOutcome = "live" | "recovering";
+
+/** Longest wait for a disk whose portals are connected: an array under load reloads for seconds. */
+export const DISK_WAIT_MS = 30_000;
+
+/**
+ * Runs `connect` for each portal. What fails is a warning while another portal lives.
+ *
+ * @throws the first portal's error when none lives; `unreachable` when all are only recovering.
+ */
+export async function connectAll(
+  log: Log,
+  what: string,
+  portals: readonly Portal[],
+  connect: (portal: Portal) => Promise<PortalOutcome>,
+): Promise<void> {
+  const outcomes = await Promise.allSettled(portals.map(connect));
+  const live = outcomes.some((outcome) =>
+    outcome.status === "fulfilled" && outcome.value === "live"
+  );
+  const failure = outcomes.find((outcome) => outcome.status === "rejected");
+  if (!live) {
+    if (failure !== undefined) throw failure.reason;
+    throw new TnblockError(
+      "unreachable",
+      `Cannot reach ${what}: every portal is being reconnected by the kernel`,
+      {
+        hint: `Check the network to ${portals.map(formatPortal).join(", ")}`,
+      },
+    );
+  }
+  outcomes.forEach((outcome, index) => {
+    const portal = portals[index];
+    if (portal === undefined) return;
+    if (outcome.status === "rejected") {
+      const reason = outcome.reason instanceof Error
+        ? outcome.reason.message
+        : String(outcome.reason);
+      log.warning(`one path is missing: ${reason}; it is tried again at the next activation`);
+    } else if (outcome.value === "recovering") {
+      log.warning(
+        `one path is missing: ${
+          formatPortal(portal)
+        } of ${what} is being reconnected by the kernel`,
+      );
+    }
+  });
+}

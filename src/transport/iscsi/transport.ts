@@ -1,0 +1,38 @@
+/** iSCSI as a {@link Transport}. */
+import { TnblockError } from "../../common/error.ts";
+import type { Log } from "../../common/log.ts";
+import type { IscsiSettings } from "../../common/storage_settings.ts";
+import type { Host } from "../../host/host.ts";
+import type { DiskIdentity, Transport } from "../transport.ts";
+import * as array from "./array.ts";
+import * as disk from "./disk.ts";
+import * as node from "./node.ts";
+
+function lunOf(identity: DiskIdentity): disk.LunIdentity {
+  if (identity.kind === "iscsi") return identity;
+  throw new TnblockError("internal", "Cannot use an NVMe identity over iSCSI");
+}
+
+/** The transport of a storage that reaches its volumes over iSCSI. */
+export function iscsiTransport(
+  settings: IscsiSettings,
+  parts: { readonly host: Host; readonly log: Log; readonly storage: string },
+): Transport {
+  const all = { settings, ...parts };
+  return {
+    kind: "iscsi",
+    sectorSize: settings.blockSize,
+    survey: (caller, deadline) => array.survey(all, caller, deadline),
+    listExports: (caller, dataset, deadline) => array.listExports(all, caller, dataset, deadline),
+    lookUp: (caller, zvol, deadline) => array.lookUp(all, caller, zvol, deadline),
+    createExport: (caller, zvol, groundwork, deadline) =>
+      array.createExport(all, caller, zvol, groundwork, deadline),
+    removeExport: array.removeExport,
+    connect: (deadline) => node.connect(all, deadline),
+    anyPortalAnswers: () => node.anyPortalAnswers(all),
+    attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),
+    attached: (identity, size, deadline) => disk.attached(all, lunOf(identity), size, deadline),
+    users: (identity) => disk.users(all, lunOf(identity)),
+    detach: (identity, deadline) => disk.detach(all, lunOf(identity), deadline),
+  };
+}

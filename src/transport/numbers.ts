@@ -1,0 +1,64 @@
+/**
+ * LUNs and NSIDs are ours to pick: at random among the free ones, so that a number is rarely used
+ * again soon (design decision 7). Every row on the array counts as taken, foreign ones too.
+ */
+import { TnblockError } from "../common/error.ts";
+
+/** LUNs below this are addressed the same way by every initiator (peripheral addressing, SAM). */
+const SIMPLE_LUNS = 256;
+/** LUNs up to this are addressed flat (SAM-5, 4.7.7.3) when no simple one is free. */
+const HIGHEST_LUN = 16382;
+/** NSIDs stay below this. */
+const NSID_LIMIT = 1024;
+/** Namespaces in one subsystem: a warning from here on ... */
+export const NAMESPACES_WARN = 900;
+/** ... and no more past this; the kernel's own limit is 1,024 (NVMET_MAX_NAMESPACES, drivers/nvme/target/nvmet.h). */
+export const NAMESPACES_LIMIT = 1000;
+
+/** Picks a random integer from 0 up to, not including, `limit`. */
+export type RandomInteger = (limit: number) => number;
+
+function pick(
+  from: number,
+  to: number,
+  taken: ReadonlySet<number>,
+  random: RandomInteger,
+): number | undefined {
+  let free = 0;
+  for (let number = from; number < to; number++) if (!taken.has(number)) free++;
+  if (free === 0) return undefined;
+  let nth = random(free);
+  for (let number = from; number < to; number++) {
+    if (!taken.has(number) && nth-- === 0) return number;
+  }
+  return undefined;
+}
+
+/** A free LUN of a target: below 256 while one is free, above that otherwise. */
+export function pickLun(taken: ReadonlySet<number>, random: RandomInteger): number {
+  const lun = pick(0, SIMPLE_LUNS, taken, random) ??
+    pick(SIMPLE_LUNS, HIGHEST_LUN + 1, taken, random);
+  if (lun === undefined) {
+    throw new TnblockError(
+      "no-space",
+      "Cannot export the volume: the target has no free LUN left",
+      {
+        hint: "Run tnblock cleanup-orphans, or make another storage with a target of its own",
+      },
+    );
+  }
+  return lun;
+}
+
+/** A free NSID of a subsystem, below 1,024. */
+export function pickNsid(taken: ReadonlySet<number>, random: RandomInteger): number {
+  const nsid = pick(1, NSID_LIMIT, taken, random);
+  if (nsid === undefined || taken.size >= NAMESPACES_LIMIT) {
+    throw new TnblockError(
+      "no-space",
+      `Cannot export the volume: the subsystem holds ${taken.size} namespaces, and ${NAMESPACES_LIMIT} is the limit`,
+      { hint: "Run tnblock cleanup-orphans, or make another storage with a subsystem of its own" },
+    );
+  }
+  return nsid;
+}

@@ -1,0 +1,237 @@
+/** The node half of NVMe/TCP: controllers to every portal, and the one disk with the right uuid. */
+import type { Deadline } from "../../common/deadline.ts";
+import { TnblockError } from "../../common/error.ts";
+import type { Log } from "../../common/log.ts";
+import { formatPortal } from "../../common/portal.ts";
+import type { NvmeSettings } from "../../common/storage_settings.ts";
+import { NVME_RESCAN_AFTER_MS } from "../../common/timing.ts";
+import type { Host } from "../../host/host.ts";
+import { usersOf } from "../../host/in_use.ts";
+import { nvmeTarget } from "../../host/links.ts";
+import {
+  connectPortal,
+  hostIdentity,
+  probePortal,
+  rescanController,
+} from "../../host/nvme_fabrics.ts";
+import { identify } from "../../host/scan/identify.ts";
+import { controllersOf, findNvmeNamespace, scanNvmeControllers } from "../../host/scan/nvme.ts";
+import type { NvmeController, NvmeDisk } from "../../host/scan/types.ts";
+import { waitUntil } from "../../host/wait_until.ts";
+import { awaitLink } from "../await_link.ts";
+import { connectAll, DISK_WAIT_MS, type PortalOutcome } from "../connect_all.ts";
+import type { AttachedDisk } from "../transport.ts";
+
+/** What the node half needs. */
+export interface NvmeNodeParts {
+  readonly settings: NvmeSettings;
+  readonly host: Host;
+  readonly log: Log;
+}
+
+/** Connects the portals that have no controller; one that is reconnecting is left to the kernel. */
+export async function connect(parts: NvmeNodeParts, deadline: Deadline): Promise<void> {
+  const { settings, host, log } = parts;
+  const controllers = await scanNvmeControllers(host.files);
+  const missing = settings.portals.some((portal) =>
+    controllersOf(controllers, settings.subsystemNqn, portal).length === 0
+  );
+  const identity = missing ? await identityFor(parts) : undefined;
+  await connectAll(
+    log,
+    `subsystem "${settings.subsystemNqn}"`,
+    settings.portals,
+    async (portal): Promise<PortalOutcome> => {
+      const there = controllersOf(controllers, settings.subsystemNqn, portal);
+      if (there.some((controller) => controller.state === "live")) return "live";
+      if (there.length > 0) return "recovering";
+      if (identity === undefined) {
+        throw new TnblockError(
+          "internal",
+          "Cannot connect: the host identity was not read",
+        );
+      }
+      await connectPortal(host, {
+        portal,
+        nqn: settings.subsystemNqn,
+        ...identity,
+        nrIoQueues: settings.nrIoQueues,
+        keepAliveTmo: settings.keepAliveTmo,
+        reconnectDelay: settings.reconnectDelay,
+        ctrlLossTmo: settings.ctrlLossTmo,
+        dhchapSecret: settings.dhchapSecret,
+        dhchapCtrlSecret: settings.dhchapCtrlSecret,
+      }, deadline.signal);
+      return "live";
+    },
+  );
+}
+
+/** The kernel takes one host identity for the whole node, whatever a storage asks for. */
+async function identityFor(parts: NvmeNodeParts) {
+  const identity = await hostIdentity(parts.host);
+  const wanted = parts.settings.hostNqn;
+  if (wanted === undefined || wanted === identity.hostNqn) return identity;
+  throw new TnblockError(
+    "config",
+    `Cannot connect as "${wanted}": this node is "${identity.hostNqn}"`,
+    {
+      field: "tnb-hostnqn",
+      hint:
+        "A node has one host NQN: put it into /etc/nvme/hostnqn on this node, or leave tnb-hostnqn out",
+    },
+  );
+}
+
+/** Whether any portal answers as NVMe/TCP; each is given a second. */
+export async function anyPortalAnswers(parts: NvmeNodeParts): Promise<boolean> {
+  const probes = parts.settings.portals.map((portal) => probePortal(parts.host, portal));
+  return await Promise.any(probes).then(() => true, () => false);
+}
+
+function tooMany(uuid: string, disks: readonly NvmeDisk[]): TnblockError {
+  return new TnblockError(
+    "unsupported",
+    `Cannot choose a disk for namespace ${uuid}: ${
+      disks.map((disk) => disk.name).join(" and ")
+    } are both it, because native NVMe multipath is off`,
+    { hint: "Boot with nvme_core.multipath=Y (the default), or configure one portal only" },
+  );
+}
+
+/** Finds the namespace's disk and udev's link to it. */
+export async function attach(
+  parts: NvmeNodeParts,
+  uuid: string,
+  size: number,
+  deadline: Deadline,
+): Promise<AttachedDisk> {
+  const { host, settings } = parts;
+  const nqn = settings.subsystemNqn;
+  let rescanAt = host.monotonicMs() + NVME_RESCAN_AFTER_MS;
+  const found = await waitUntil(host, deadline.bounds(DISK_WAIT_MS), async () => {
+    const choice = await findNvmeNamespace(host.files, { nqn, uuid });
+    if (choice.ambiguous) throw tooMany(uuid, choice.candidates);
+    if (choice.disk?.sizeBytes === size) return choice.disk;
+    if (host.monotonicMs() >= rescanAt) {
+      rescanAt = host.monotonicMs() + NVME_RESCAN_AFTER_MS;
+      await rescanAll(parts, deadline);
+    }
+    return undefined;
+  });
+  if (found === undefined) throw await notFound(parts, uuid, size);
+  const link = nvmeTarget(uuid);
+  await awaitLink(host, link, found.value.node, deadline);
+  const controllers = await liveControllers(parts);
+  return {
+    link,
+    device: found.value.node ?? "",
+    size,
+    paths: controllers.length,
+    attempts: found.attempts,
+    ms: Math.round(found.ms),
+  };
+}
+
+async function liveControllers(parts: NvmeNodeParts): Promise<NvmeController[]> {
+  const all = await scanNvmeControllers(parts.host.files);
+  return controllersOf(all, parts.settings.subsystemNqn).filter((controller) =>
+    controller.state === "live"
+  );
+}
+
+/** After an nsid was reused the kernel drops the disk and brings the new one only when asked (nvme/host/core.c). */
+async function rescanAll(parts: NvmeNodeParts, deadline: Deadline): Promise<void> {
+  const controllers = await liveControllers(parts);
+  await Promise.all(
+    controllers.map((controller) => rescanController(parts.host, controller.name, deadline.signal)),
+  );
+}
+
+async function notFound(parts: NvmeNodeParts, uuid: string, size: number): Promise<TnblockError> {
+  const nqn = parts.settings.subsystemNqn;
+  const choice = await findNvmeNamespace(parts.host.files, { nqn, uuid });
+  const [disk] = choice.candidates;
+  if (disk !== undefined && disk.sizeBytes !== size) {
+    return new TnblockError(
+      "host-fault",
+      `Cannot use the disk ${disk.name}: it has ${disk.sizeBytes} bytes, the volume ${size}`,
+    );
+  }
+  if (disk !== undefined) {
+    return new TnblockError(
+      "host-fault",
+      `Cannot use the disk ${disk.name}: there is no node for it in /dev`,
+      {
+        hint: "Look at: systemctl status systemd-udevd",
+      },
+    );
+  }
+  const live = await liveControllers(parts);
+  if (live.length === 0) {
+    return new TnblockError(
+      "unreachable",
+      `Cannot find the namespace ${uuid}: no controller of "${nqn}" is live`,
+      {
+        hint: `Check the network to ${parts.settings.portals.map(formatPortal).join(", ")}`,
+      },
+    );
+  }
+  return new TnblockError(
+    "array-fault",
+    `Cannot find the namespace ${uuid}: the array says that it exports it, but it did not appear in ${
+      DISK_WAIT_MS / 1000
+    } s`,
+    {
+      steps: [
+        `Look at the controllers: cat /sys/class/nvme/*/state; ${
+          live.map((one) => one.name).join(", ")
+        } should be live`,
+        "Print what this node sees: tnblock scan",
+        "On TrueNAS, look whether the namespace is enabled: Shares > NVMe-oF Subsystems",
+        "On TrueNAS, look at the kernel's messages for nvmet: dmesg | grep nvmet",
+        "Restart the NVMe-oF service on TrueNAS when no guest is running on it, and try again",
+      ],
+    },
+  );
+}
+
+/** The disk when all is as it must be: live uuid, size, link. */
+export async function attached(
+  parts: NvmeNodeParts,
+  uuid: string,
+  size: number,
+): Promise<AttachedDisk | undefined> {
+  const { host, settings } = parts;
+  const start = host.monotonicMs();
+  const link = nvmeTarget(uuid);
+  const disk = await identify(host.files, link);
+  if (disk?.uuid !== uuid || disk.subsystem !== settings.subsystemNqn || disk.sizeBytes !== size) {
+    return undefined;
+  }
+  const choice = await findNvmeNamespace(host.files, { nqn: settings.subsystemNqn, uuid });
+  if (choice.disk?.node !== disk.node) return undefined;
+  const paths = (await liveControllers(parts)).length;
+  return {
+    link,
+    device: disk.node,
+    size,
+    paths,
+    attempts: 1,
+    ms: Math.round(host.monotonicMs() - start),
+  };
+}
+
+/** Who uses the disk here. */
+export async function users(parts: NvmeNodeParts, uuid: string): Promise<readonly string[]> {
+  const choice = await findNvmeNamespace(parts.host.files, {
+    nqn: parts.settings.subsystemNqn,
+    uuid,
+  });
+  const uses = await Promise.all(
+    choice.candidates.flatMap((disk) =>
+      disk.node === undefined ? [] : [usersOf(parts.host, disk.node)]
+    ),
+  );
+  return uses.flatMap((use) => use.by);
+}

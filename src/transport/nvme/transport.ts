@@ -1,0 +1,39 @@
+/** NVMe/TCP as a {@link Transport}. */
+import { TnblockError } from "../../common/error.ts";
+import type { Log } from "../../common/log.ts";
+import type { NvmeSettings } from "../../common/storage_settings.ts";
+import type { Host } from "../../host/host.ts";
+import type { DiskIdentity, Transport } from "../transport.ts";
+import * as array from "./array.ts";
+import * as node from "./node.ts";
+
+function uuidOf(identity: DiskIdentity): string {
+  if (identity.kind === "nvme-tcp") return identity.uuid;
+  throw new TnblockError("internal", "Cannot use an iSCSI identity over NVMe/TCP");
+}
+
+/** The transport of a storage that reaches its volumes over NVMe/TCP. */
+export function nvmeTransport(
+  settings: NvmeSettings,
+  parts: { readonly host: Host; readonly log: Log; readonly storage: string },
+): Transport {
+  const all = { settings, ...parts };
+  return {
+    kind: "nvme-tcp",
+    // TrueNAS exports a zvol by its block device, whose logical blocks have 512 bytes.
+    sectorSize: 512,
+    survey: (caller, deadline) => array.survey(all, caller, deadline),
+    listExports: (caller, dataset, deadline) => array.listExports(all, caller, dataset, deadline),
+    lookUp: (caller, zvol, deadline) => array.lookUp(all, caller, zvol, deadline),
+    createExport: (caller, zvol, groundwork, deadline) =>
+      array.createExport(all, caller, zvol, groundwork, deadline),
+    removeExport: array.removeExport,
+    connect: (deadline) => node.connect(all, deadline),
+    anyPortalAnswers: () => node.anyPortalAnswers(all),
+    attach: (identity, size, deadline) => node.attach(all, uuidOf(identity), size, deadline),
+    attached: (identity, size) => node.attached(all, uuidOf(identity), size),
+    users: (identity) => node.users(all, uuidOf(identity)),
+    // The disk stays while the namespace is there: native multipath has no per-node detach.
+    detach: () => Promise.resolve(),
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * How a zvol becomes a block device: the one interface that both protocols implement and all verbs
+ * are written against. The array half makes and removes exports, the node half attaches them.
+ */
+import type { Deadline } from "../common/deadline.ts";
+import type { ExportTag } from "../common/volume.ts";
+import type { Caller } from "../truenas/caller.ts";
+
+/** What the block device must say of itself; read live on the node, compared before every use. */
+export type DiskIdentity =
+  | {
+    readonly kind: "iscsi";
+    readonly lun: number;
+    /** 32 hex digits, lower case, without `0x`. */
+    readonly naa: string;
+  }
+  | { readonly kind: "nvme-tcp"; readonly nsid: number; readonly uuid: string };
+
+/** A zvol's export as the array has it now. */
+export interface VolumeExport {
+  /** Full path, e.g. `tank/pve/vm-100-disk-0`. */
+  readonly zvol: string;
+  readonly identity: DiskIdentity;
+  /** Row ids, for removing: extent and mapping, or the namespace. */
+  readonly rows: readonly number[];
+  /** False when the administrator has switched it off: it is there, but no disk appears. */
+  readonly enabled: boolean;
+}
+
+/** What a zvol's export looks like when it is not simply one of ours. */
+export type ExportLookup =
+  /** No row of the array names the zvol. */
+  | { readonly kind: "none" }
+  | { readonly kind: "ours"; readonly export: VolumeExport }
+  /** Half of an export of ours: an extent without mapping. */
+  | { readonly kind: "half"; readonly rows: readonly number[] }
+  /** Exported some other way: another target or subsystem, or several times. */
+  | { readonly kind: "foreign"; readonly what: string };
+
+/** The array's side of a storage, as one round of reads found it. */
+export interface Groundwork {
+  /** Row id of the target or subsystem. */
+  readonly parent: number;
+  /** LUNs or NSIDs that are taken, by whomever. */
+  readonly taken: ReadonlySet<number>;
+  /** What is not as configured but does not stop the work. */
+  readonly warnings: readonly string[];
+}
+
+/** A disk that was found on the node. */
+export interface AttachedDisk {
+  /** The identity-named udev link, e.g. `/dev/disk/by-id/nvme-uuid.<uuid>`. */
+  readonly link: string;
+  /** The node behind it, e.g. `/dev/nvme0n1`. */
+  readonly device: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Paths that carry it now. */
+  readonly paths: number;
+  /** At which look it was found, and after how many milliseconds. */
+  readonly attempts: number;
+  readonly ms: number;
+}
+
+/** One protocol. */
+export interface Transport {
+  readonly kind: "iscsi" | "nvme-tcp";
+  /** Logical block size of a new export in bytes. */
+  readonly sectorSize: number;
+
+  /**
+   * Reads what an export needs: service running, target or subsystem there with the configured
+   * portals, numbers taken.
+   *
+   * @throws TnblockError that names the missing piece and how to make it.
+   */
+  survey(array: Caller, deadline: Deadline): Promise<Groundwork>;
+  /** All exports of this storage's target or subsystem whose zvol lies directly below `dataset`. */
+  listExports(array: Caller, dataset: string, deadline: Deadline): Promise<VolumeExport[]>;
+  /** How one zvol is exported now, whatever exports it; a fresh read. */
+  lookUp(array: Caller, zvol: string, deadline: Deadline): Promise<ExportLookup>;
+  /**
+   * Exports a zvol that {@link lookUp} found to be free, and returns what the array made.
+   * What a failure leaves behind is removed by {@link removeExport} after another look.
+   */
+  createExport(
+    array: Caller,
+    zvol: string,
+    groundwork: Groundwork,
+    deadline: Deadline,
+  ): Promise<VolumeExport>;
+  /** Removes an export by its rows; rows that are gone already are fine. */
+  removeExport(array: Caller, rows: readonly number[]): Promise<void>;
+
+  /** Connects the portals that are not; one live portal is enough, each missing one is a warning. */
+  connect(deadline: Deadline): Promise<void>;
+  /** Whether any portal answers a TCP connection, within a second. */
+  anyPortalAnswers(): Promise<boolean>;
+  /**
+   * Finds the disk of this identity, refreshing what the kernel remembers, and repairs its size.
+   *
+   * @throws TnblockError `volume-replaced` when another disk answers, `timeout` when none appears.
+   */
+  attach(identity: DiskIdentity, size: number, deadline: Deadline): Promise<AttachedDisk>;
+  /**
+   * The disk when it is attached already, its identity read live and its size right; undefined when
+   * anything is missing or differs.
+   */
+  attached(
+    identity: DiskIdentity,
+    size: number,
+    deadline: Deadline,
+  ): Promise<AttachedDisk | undefined>;
+  /** Who uses the disk on this node, in words; empty when nobody does or it is not here. */
+  users(identity: DiskIdentity): Promise<readonly string[]>;
+  /** Lets the node forget the disk: map and paths. Fine when it is not there. */
+  detach(identity: DiskIdentity, deadline: Deadline): Promise<void>;
+}
+
+/** The part of an identity that a volume name carries. */
+export function tagOf(identity: DiskIdentity): ExportTag {
+  return identity.kind === "iscsi"
+    ? { kind: "lun", lun: identity.lun }
+    : { kind: "namespace", uuid: identity.uuid };
+}

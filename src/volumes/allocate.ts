@@ -1,0 +1,205 @@
+/**
+ * Allocating a volume: one round of reads, then as few writes as the array allows (iSCSI three,
+ * NVMe two). What a failure leaves behind is taken back before the failure is told.
+ */
+import { TnblockError } from "../common/error.ts";
+import type { ExportTag } from "../common/volume.ts";
+import type { Caller } from "../truenas/caller.ts";
+import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
+import * as zvols from "../truenas/zvols.ts";
+import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
+import { checkDataset, checkRoom, isOfOperation, isOurs, marks } from "./ownership.ts";
+import { planSize, type VolumeSize } from "./size.ts";
+import { type Storage, undoing, zvolPath } from "./storage.ts";
+
+/** What is wanted. */
+export interface NewVolume {
+  /** KiB, as PVE counts; may be fractional. */
+  readonly sizeKiB: number;
+  /** The zvol's name, when the caller chose it ... */
+  readonly name?: string;
+  /** ... or its beginning, which gets the first free number from 0 to 999. */
+  readonly prefix?: string;
+  /** An existing volume of ours of that name is the answer, not an error (cloud-init). */
+  readonly repeatable: boolean;
+}
+
+/** What was made. */
+export interface AllocatedVolume {
+  readonly zvol: string;
+  readonly tag: ExportTag;
+}
+
+/** How often another number is tried when somebody else took the name at the same moment. */
+const NAME_TRIES = 5;
+const HIGHEST_NUMBER = 999;
+
+/** Allocates and exports a volume. */
+export async function allocate(storage: Storage, wanted: NewVolume): Promise<AllocatedVolume> {
+  const { settings, transport, deadline, log } = storage;
+  const size = planSize(wanted.sizeKiB, settings.zvolBlockSize, transport.sectorSize);
+  const array = await storage.array();
+  const [listing, groundwork] = await Promise.all([
+    zvols.list(array, settings.dataset, deadline.bounds()),
+    transport.survey(array, deadline),
+  ]);
+  checkDataset(storage, listing.parent);
+  groundwork.warnings.forEach((text) => log.warning(text));
+  const taken = new Set([...listing.zvols.map((zvol) => zvol.name), ...listing.filesystems]);
+  const existing = wanted.name === undefined
+    ? undefined
+    : listing.zvols.find((zvol) => zvol.name === zvolPath(storage, wanted.name ?? ""));
+  if (existing !== undefined && wanted.repeatable && isOurs(storage, existing)) {
+    return await exportExisting(storage, array, existing, groundwork);
+  }
+  checkRoom(listing.parent, size.size);
+  if (size.note !== undefined) log.info(`new volume: ${size.note}`);
+  deadline.check();
+  return await create(storage, array, wanted, size, groundwork, taken, existing);
+}
+
+async function create(
+  storage: Storage,
+  array: Caller,
+  wanted: NewVolume,
+  size: VolumeSize,
+  groundwork: Groundwork,
+  taken: ReadonlySet<string>,
+  existing: zvols.Zvol | undefined,
+): Promise<AllocatedVolume> {
+  const operation = storage.host.randomUuid();
+  const names = new Set(taken);
+  for (let attempt = 1;; attempt++) {
+    const zvol = chooseName(storage, wanted, names, existing);
+    try {
+      return await undoing(storage.log, async (onFailure) => {
+        await createZvol(storage, array, zvol, size, operation, onFailure);
+        storage.deadline.check();
+        const made = await createExport(storage, array, zvol, groundwork, onFailure);
+        // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
+        storage.deadline.check();
+        return { zvol, tag: tagOf(made.identity) };
+      });
+    } catch (error) {
+      // Another node or cluster took the name between the reads and the write.
+      if (!(error instanceof NameTaken) || wanted.name !== undefined || attempt >= NAME_TRIES) {
+        throw error instanceof NameTaken ? error.cause : error;
+      }
+      names.add(zvolPath(storage, zvol));
+    }
+  }
+}
+
+/** The zvol's name was free when it was read, and is taken now. */
+class NameTaken extends Error {}
+
+function chooseName(
+  storage: Storage,
+  wanted: NewVolume,
+  taken: ReadonlySet<string>,
+  existing: zvols.Zvol | undefined,
+): string {
+  if (wanted.name !== undefined) {
+    if (!taken.has(zvolPath(storage, wanted.name))) return wanted.name;
+    const path = zvolPath(storage, wanted.name);
+    if (existing !== undefined && isOurs(storage, existing)) {
+      throw new TnblockError(
+        "exists",
+        `Cannot make the volume "${wanted.name}": it exists already`,
+      );
+    }
+    throw new TnblockError(
+      "not-ours",
+      `Cannot make the volume "${wanted.name}": "${path}" is on the array, but carries no mark of this storage`,
+      {
+        hint: "Rename or delete it in TrueNAS if nobody needs it; tnblock leaves it alone",
+      },
+    );
+  }
+  for (let number = 0; number <= HIGHEST_NUMBER; number++) {
+    const name = `${wanted.prefix}${number}`;
+    if (!taken.has(zvolPath(storage, name))) return name;
+  }
+  throw new TnblockError(
+    "no-space",
+    `Cannot name a new volume: "${wanted.prefix}0" to "${wanted.prefix}${HIGHEST_NUMBER}" are all taken`,
+    {
+      hint: "Run tnblock cleanup-orphans, or delete disks that are not needed",
+    },
+  );
+}
+
+type OnFailure = (what: string, undo: () => Promise<void>) => void;
+
+async function createZvol(
+  storage: Storage,
+  array: Caller,
+  zvol: string,
+  size: VolumeSize,
+  operation: string,
+  onFailure: OnFailure,
+): Promise<void> {
+  const path = zvolPath(storage, zvol);
+  const { settings } = storage;
+  try {
+    await zvols.create(array, {
+      name: path,
+      volsize: size.size,
+      volblocksize: size.blockSize < 1024 ? String(size.blockSize) : `${size.blockSize / 1024}K`,
+      sparse: settings.sparse,
+      ...(settings.compression === undefined ? {} : { compression: settings.compression }),
+      userProperties: marks(storage, zvol, operation),
+    });
+  } catch (error) {
+    if (isExists(error)) throw new NameTaken("taken", { cause: error });
+    if (!isUnknownOutcome(error)) throw error;
+    // The answer was lost, not necessarily the deed: look for what carries this operation's token.
+    const found = await zvols.read(await storage.array(), path);
+    if (found === undefined || !isOfOperation(found, operation)) throw error;
+    storage.log.info(`the array's answer was lost, but "${path}" was made`);
+  }
+  onFailure(`zvol "${path}"`, async () => {
+    const fresh = await storage.array();
+    const found = await zvols.read(fresh, path);
+    if (found !== undefined && isOfOperation(found, operation)) await zvols.destroy(fresh, path);
+  });
+}
+
+async function createExport(
+  storage: Storage,
+  array: Caller,
+  zvol: string,
+  groundwork: Groundwork,
+  onFailure: OnFailure,
+): Promise<VolumeExport> {
+  const path = zvolPath(storage, zvol);
+  const { transport } = storage;
+  onFailure(`the export of "${path}"`, async () => {
+    const fresh = await storage.array();
+    const found = await transport.lookUp(fresh, path, storage.undoDeadline());
+    if (found.kind === "ours") await transport.removeExport(fresh, found.export.rows);
+    else if (found.kind === "half") await transport.removeExport(fresh, found.rows);
+  });
+  return await transport.createExport(array, path, groundwork, storage.deadline);
+}
+
+/** A volume that is there already: its export is used, or made when it is missing. */
+async function exportExisting(
+  storage: Storage,
+  array: Caller,
+  existing: zvols.Zvol,
+  groundwork: Groundwork,
+): Promise<AllocatedVolume> {
+  const { transport, deadline, settings } = storage;
+  const zvol = existing.name.slice(settings.dataset.length + 1);
+  const found = await transport.lookUp(array, existing.name, deadline);
+  if (found.kind === "ours") return { zvol, tag: tagOf(found.export.identity) };
+  if (found.kind === "foreign") {
+    throw new TnblockError(
+      "not-ours",
+      `Cannot use the volume "${zvol}": it is exported as ${found.what}`,
+    );
+  }
+  const made = await transport.createExport(array, existing.name, groundwork, deadline);
+  return { zvol, tag: tagOf(made.identity) };
+}

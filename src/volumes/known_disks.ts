@@ -1,0 +1,64 @@
+/**
+ * The last verified identity of each volume, kept on the node: the data path outlives the API
+ * (design decision 17). It is compared with the live disk before every use, and is never a reason to
+ * destroy or export anything.
+ */
+import * as v from "valibot";
+import type { ExportTag } from "../common/volume.ts";
+import type { DiskIdentity } from "../transport/transport.ts";
+import type { Storage } from "./storage.ts";
+
+/** What was verified. */
+export interface KnownDisk {
+  readonly tag: ExportTag;
+  readonly identity: DiskIdentity;
+  /** Bytes. */
+  readonly size: number;
+}
+
+const schema = v.object({
+  tag: v.variant("kind", [
+    v.object({ kind: v.literal("lun"), lun: v.number() }),
+    v.object({ kind: v.literal("namespace"), uuid: v.string() }),
+  ]),
+  identity: v.variant("kind", [
+    v.object({ kind: v.literal("iscsi"), lun: v.number(), naa: v.string() }),
+    v.object({ kind: v.literal("nvme-tcp"), nsid: v.number(), uuid: v.string() }),
+  ]),
+  size: v.number(),
+});
+
+function fileOf(storage: Storage, zvol: string): string {
+  return `/var/lib/tnblock/${storage.settings.id}/${zvol}.json`;
+}
+
+/** What is known of a volume; undefined when nothing is, or the file is damaged. */
+export async function readKnownDisk(
+  storage: Storage,
+  zvol: string,
+): Promise<KnownDisk | undefined> {
+  const text = await storage.host.files.readText(fileOf(storage, zvol));
+  if (text === undefined) return undefined;
+  try {
+    const parsed = v.safeParse(schema, JSON.parse(text));
+    return parsed.success && parsed.output.identity.kind === storage.transport.kind
+      ? parsed.output
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Keeps what was verified. */
+export async function writeKnownDisk(
+  storage: Storage,
+  zvol: string,
+  disk: KnownDisk,
+): Promise<void> {
+  await storage.host.files.replaceText(fileOf(storage, zvol), JSON.stringify(disk) + "\n", 0o600);
+}
+
+/** Forgets a volume. */
+export async function forgetKnownDisk(storage: Storage, zvol: string): Promise<void> {
+  await storage.host.files.remove(fileOf(storage, zvol));
+}

@@ -1,0 +1,56 @@
+/** Listing a storage's volumes: at most three calls, whatever their number. */
+import type { VolumeRef } from "../common/volume.ts";
+import type { ExportTag } from "../common/volume.ts";
+import { tagOf } from "../transport/transport.ts";
+import * as zvols from "../truenas/zvols.ts";
+import { isOurs } from "./ownership.ts";
+import type { Storage } from "./storage.ts";
+
+/** A volume in a listing. */
+export interface ListedVolume {
+  readonly zvol: string;
+  readonly tag: ExportTag;
+  /** Bytes. */
+  readonly size: number;
+  /** Bytes on disk. */
+  readonly used: number;
+  /** Epoch seconds. */
+  readonly created: number;
+  /** The volume that it is a linked clone of. */
+  readonly base: VolumeRef | undefined;
+}
+
+/**
+ * All volumes that carry this storage's marks and are exported by it.
+ *
+ * Foreign zvols, extents and namespaces are left out; an array that does not answer is an error,
+ * because an empty list reads as "free to use".
+ */
+export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
+  const { settings, transport, deadline } = storage;
+  const array = await storage.array();
+  const [listing, exports] = await Promise.all([
+    zvols.list(array, settings.dataset, deadline.bounds()),
+    transport.listExports(array, settings.dataset, deadline),
+  ]);
+  const tags = new Map(exports.map((one) => [one.zvol, tagOf(one.identity)]));
+  const nameOf = (path: string) => path.slice(settings.dataset.length + 1);
+  const baseOf = (origin: string | undefined): VolumeRef | undefined => {
+    const path = origin?.slice(0, origin.indexOf("@"));
+    if (path === undefined || !nameOf(path).startsWith("base-")) return undefined;
+    const tag = tags.get(path);
+    return tag === undefined ? undefined : { zvol: nameOf(path), tag };
+  };
+  return listing.zvols.filter((zvol) => isOurs(storage, zvol)).flatMap((zvol) => {
+    const tag = tags.get(zvol.name);
+    if (tag === undefined) return [];
+    return [{
+      zvol: nameOf(zvol.name),
+      tag,
+      size: zvol.volsize,
+      used: zvol.used,
+      created: Math.floor(zvol.createdMs / 1000),
+      base: baseOf(zvol.origin),
+    }];
+  });
+}

@@ -1,0 +1,60 @@
+/** What a verb works with: one storage of one node for the length of one operation. */
+import type { Deadline } from "../common/deadline.ts";
+import { TnblockError } from "../common/error.ts";
+import type { Log } from "../common/log.ts";
+import type { StorageSettings } from "../common/storage_settings.ts";
+import type { Host } from "../host/host.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { Caller } from "../truenas/caller.ts";
+
+/** One storage. */
+export interface Storage {
+  readonly settings: StorageSettings;
+  readonly host: Host;
+  readonly transport: Transport;
+  readonly log: Log;
+  /** The cluster's UUID: part of every mark. */
+  readonly clusterId: string;
+  /** By when the caller wants its answer. */
+  readonly deadline: Deadline;
+  /** A deadline of its own for taking back or finishing what was begun, when the caller's has passed. */
+  undoDeadline(): Deadline;
+  /** The array; connects and logs in at the first call. */
+  array(): Promise<Caller>;
+}
+
+/** The full path of a volume's zvol. */
+export function zvolPath(storage: Storage, zvol: string): string {
+  return `${storage.settings.dataset}/${zvol}`;
+}
+
+/**
+ * Runs steps that each leave something behind; when one fails, what was left is taken back, newest
+ * first. A step that cannot be taken back is logged and named in the error: nothing is lost silently.
+ */
+export async function undoing<T>(
+  log: Log,
+  work: (onFailure: (what: string, undo: () => Promise<void>) => void) => Promise<T>,
+): Promise<T> {
+  const undos: { what: string; undo: () => Promise<void> }[] = [];
+  try {
+    return await work((what, undo) => void undos.push({ what, undo }));
+  } catch (error) {
+    const left: string[] = [];
+    for (const { what, undo } of undos.reverse()) {
+      try {
+        await undo();
+        log.info(`took back ${what}`);
+      } catch (undoError) {
+        const reason = undoError instanceof Error ? undoError.message : String(undoError);
+        log.warning(`could not take back ${what}: ${reason}`);
+        left.push(what);
+      }
+    }
+    if (left.length === 0 || !(error instanceof TnblockError)) throw error;
+    throw new TnblockError(error.code, `${error.message} (left behind: ${left.join(", ")})`, {
+      cause: error,
+      hint: "Run tnblock cleanup-orphans once the array answers again",
+    });
+  }
+}

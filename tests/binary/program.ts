@@ -1,0 +1,76 @@
+/** Running the compiled program as a user does. */
+
+/** Path of the binary that `deno task build` made. */
+export const BINARY = new URL("../../dist/tnblock", import.meta.url).pathname;
+
+/** How a run ended. */
+export interface Run {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the binary with nothing in its environment but what is given. */
+export async function run(
+  args: readonly string[],
+  options: { input?: string; env?: Record<string, string>; cwd?: string } = {},
+): Promise<Run> {
+  const child = new Deno.Command(BINARY, {
+    args: [...args],
+    env: options.env ?? {},
+    clearEnv: true,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    stdin: options.input === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  if (options.input !== undefined) {
+    const writer = child.stdin.getWriter();
+    // A program that has heard enough closes its end.
+    await writer.write(new TextEncoder().encode(options.input)).then(() => writer.close()).catch(
+      () => {},
+    );
+  }
+  const { code, stdout, stderr } = await child.output();
+  const decoder = new TextDecoder();
+  return { status: code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** A running simulator process. */
+export class SimulatorProcess implements AsyncDisposable {
+  // deno-lint-ignore no-explicit-any
+  private constructor(readonly child: Deno.ChildProcess, readonly ready: any) {}
+
+  /** Starts `tnblock simulate` and waits for its ready line. */
+  static async start(args: readonly string[]): Promise<SimulatorProcess> {
+    const child = new Deno.Command(BINARY, {
+      args: ["simulate", ...args],
+      clearEnv: true,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of child.stdout.values({ preventCancel: true })) {
+      text += decoder.decode(chunk, { stream: true });
+      if (text.includes("\n")) break;
+    }
+    return new SimulatorProcess(child, JSON.parse(text));
+  }
+
+  /** Ends it; returns its exit status. */
+  async stop(): Promise<number> {
+    this.child.kill("SIGTERM");
+    const [{ code }] = await Promise.all([this.child.status, this.child.stdout.cancel()]);
+    return code;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.stop();
+    } catch {
+      // It has ended already.
+    }
+  }
+}

@@ -1,0 +1,201 @@
+/** A simulated array and a simulated node for one test, and a way to ask the hook. */
+import { lineLog } from "../../src/common/log.ts";
+import { linuxHost } from "../../src/host/linux.ts";
+import { answer } from "../../src/pve/hook.ts";
+import { type HostPlayer, hostPlayer } from "../../src/simulator/host_player/player.ts";
+import {
+  type Simulator,
+  type SimulatorOptions,
+  startSimulator,
+} from "../../src/simulator/simulator.ts";
+import { connectTrueNas, type TrueNas } from "../../src/truenas/array.ts";
+import { systemClock } from "../../src/truenas/clock.ts";
+import { schemaChecker } from "./schema_check.ts";
+
+/** A reply of the hook. */
+export interface Reply {
+  readonly ok: boolean;
+  // deno-lint-ignore no-explicit-any
+  readonly result?: any;
+  readonly error?: {
+    readonly code: string;
+    readonly message: string;
+    readonly hint?: string;
+    readonly field?: string;
+  };
+}
+
+/** The transports that every verb is tested over. */
+export const TRANSPORTS = ["nvme-tcp", "iscsi"] as const;
+
+/** One of {@link TRANSPORTS}. */
+export type TransportKind = typeof TRANSPORTS[number];
+
+/** Array, node and hook. */
+export class Place implements AsyncDisposable {
+  /** Lines of the hook's log. */
+  readonly log: string[] = [];
+  /** Methods called on the array since the last {@link resetCalls}. */
+  calls: string[] = [];
+
+  private constructor(
+    readonly transport: TransportKind,
+    readonly directory: string,
+    readonly clusterId: string,
+    readonly player: HostPlayer,
+    readonly simulator: Simulator,
+    readonly schema: ReturnType<typeof schemaChecker>,
+  ) {}
+
+  /** Starts array and node; `config` is added to the storage's section. */
+  static async start(
+    transport: TransportKind,
+    options: Omit<SimulatorOptions, "dataSide"> = {},
+  ): Promise<Place> {
+    const directory = await Deno.makeTempDir({ prefix: "tnblock-place-" });
+    const clusterId = crypto.randomUUID();
+    const player = await hostPlayer({ directory, clusterId });
+    const schema = schemaChecker();
+    const simulator = await startSimulator({
+      loginLimit: 0,
+      clusterId,
+      ...options,
+      dataSide: () => player,
+      onExchange: schema.onExchange,
+    });
+    const place = new Place(transport, directory, clusterId, player, simulator, schema);
+    await place.writeSecrets({ "tnb-api-key": simulator.ready.apiKey });
+    return place;
+  }
+
+  async writeSecrets(secrets: Record<string, string>): Promise<void> {
+    const folder = `${this.directory}/etc/pve/priv/storage`;
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.writeTextFile(`${folder}/san.tnblock`, JSON.stringify(secrets), { mode: 0o600 });
+  }
+
+  /** The storage's section, as PVE parsed it. */
+  config(change: Record<string, unknown> = {}): Record<string, unknown> {
+    const { ready } = this.simulator;
+    const portals = this.transport === "iscsi" ? ready.portals.iscsi : ready.portals.nvme;
+    return {
+      type: "tnblock",
+      shared: 1,
+      content: { images: 1, rootdir: 1 },
+      "tnb-api-host": ready.host,
+      "tnb-api-port": ready.port,
+      "tnb-api-user": ready.user,
+      "tnb-tls-fingerprint": ready.fingerprint,
+      "tnb-dataset": ready.dataset,
+      "tnb-transport-mode": this.transport,
+      ...(this.transport === "iscsi"
+        ? { "tnb-target-iqn": ready.targetIqn }
+        : { "tnb-subsystem-nqn": ready.subsystemNqn }),
+      "tnb-discovery-portal": portals[0],
+      "tnb-portals": portals.join(","),
+      ...change,
+    };
+  }
+
+  /** Asks the hook; waits until nothing is under way any more. */
+  async ask(
+    method: string,
+    args: Record<string, unknown> = {},
+    options: {
+      config?: Record<string, unknown>;
+      deadlineMs?: number;
+      storage?: string;
+      root?: string;
+    } = {},
+  ): Promise<Reply> {
+    const request = {
+      protocol: 1,
+      id: "t",
+      method,
+      storage: options.storage ?? "san",
+      config: this.config(options.config),
+      args,
+      deadlineMs: options.deadlineMs ?? 45_000,
+      node: "pve1",
+      pveApi: 13,
+    };
+    const { reply, settled } = answer(JSON.stringify(request), {
+      host: linuxHost({ root: options.root ?? this.directory }),
+      log: lineLog((line) => this.log.push(line), () => 2),
+      setDebugLevel: () => {},
+      limitLogins: false,
+      onArrayCall: (called) => this.calls.push(called),
+    });
+    const parsed = JSON.parse((await reply).text) as Reply;
+    await settled;
+    return parsed;
+  }
+
+  /** As {@link ask}, for a request that must succeed. */
+  // deno-lint-ignore no-explicit-any
+  async must(method: string, args: Record<string, unknown> = {}): Promise<any> {
+    const reply = await this.ask(method, args);
+    if (!reply.ok) throw new Error(`${method}: ${reply.error?.message} [${reply.error?.code}]`);
+    return reply.result;
+  }
+
+  /** Makes a volume; 64 MiB unless told. */
+  async alloc(vmid = 100, sizeKiB = 65536, name: string | null = null): Promise<string> {
+    return await this.must("alloc_image", { vmid, format: "raw", name, sizeKiB });
+  }
+
+  /** The path of a volume below the node's folder. */
+  linkOf(volname: string): string {
+    const zvol = /^vol-(.*)-(?:lun\d+|ns[0-9a-f-]{36})$/.exec(volname)?.[1] ?? volname;
+    return `${this.directory}/dev/tnblock/san/${zvol}`;
+  }
+
+  /** What `GET /objects` tells. */
+  // deno-lint-ignore no-explicit-any
+  async objects(): Promise<Record<string, any[]>> {
+    return await (await fetch(new URL("/objects", this.simulator.ready.control))).json();
+  }
+
+  /** Sets the simulator's faults. */
+  async faults(faults: readonly Record<string, unknown>[]): Promise<void> {
+    const response = await fetch(new URL("/faults", this.simulator.ready.control), {
+      method: "POST",
+      body: JSON.stringify(faults),
+    });
+    await response.body?.cancel();
+    if (!response.ok) throw new Error(`the simulator refused the faults: ${response.status}`);
+  }
+
+  /** Works on the array past the hook, as an administrator would. */
+  async array<T>(work: (nas: TrueNas) => Promise<T>): Promise<T> {
+    const { host, port, user, apiKey, fingerprint } = this.simulator.ready;
+    const nas = await connectTrueNas({
+      addresses: [host],
+      port,
+      user,
+      apiKey,
+      trust: { kind: "fingerprint", sha256: fingerprint },
+      clock: systemClock,
+    });
+    try {
+      return await work(nas);
+    } finally {
+      nas.session.close();
+    }
+  }
+
+  /** Stops a service of the array. */
+  async stopService(name: "iscsitarget" | "nvmet"): Promise<void> {
+    await this.array((nas) => nas.session.callJob("service.control", ["STOP", name, {}]));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.simulator.stop();
+    await this.player.close();
+    await Deno.remove(this.directory, { recursive: true });
+    const problems = this.schema.problems();
+    if (problems.length > 0) {
+      throw new Error(`requests or answers break the schema:\n${problems.join("\n")}`);
+    }
+  }
+}
