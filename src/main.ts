@@ -15,24 +15,29 @@ function rootOf(
     : args[index + 1] ?? "/";
 }
 
-/** Writes whole texts in order, and lets a closed pipe end the program quietly. */
-function writer(stream: NodeJS.WriteStream): (text: string) => void {
+/** Commands that go on when nobody reads their output any more: they have something to finish or undo. */
+const FINISHING = ["hook", "simulate"];
+
+/** Writes whole texts in order; a closed pipe ends most programs quietly. */
+function writer(stream: NodeJS.WriteStream, finishing: boolean): (text: string) => void {
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed);
+    if (!finishing) process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed);
   });
   return (text) => void stream.write(text);
 }
 
 /** Resolves when everything written has left the process. */
 function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.destroyed || stream.errored) return Promise.resolve();
   return new Promise((resolve) => stream.write("", () => resolve()));
 }
 
 async function main(): Promise<void> {
   const args = process.argv.slice(2);
+  const finishing = args.some((arg) => FINISHING.includes(arg));
   const context: CommandContext = {
-    out: writer(process.stdout),
-    err: writer(process.stderr),
+    out: writer(process.stdout, finishing),
+    err: writer(process.stderr, true),
     input: process.stdin,
     isTerminal: process.stdout.isTTY === true,
     env: process.env,

@@ -53,7 +53,11 @@ function describe(report: StepReport): string {
   ];
   if (report.arrayCalls.length > 0) {
     lines.push(
-      `       array: ${report.arrayCalls.map((call) => `${call.method} ${call.ms} ms`).join(", ")}`,
+      `       array: ${
+        report.arrayCalls.map((call) =>
+          `${call.method}${call.done ? "" : " (not yet)"} ${call.ms} ms`
+        ).join(", ")
+      }`,
     );
   }
   for (const line of report.log) lines.push(`       node:  ${line}`);

@@ -8,7 +8,7 @@ import { access, mkdir, mkdtemp, open, readdir, rm, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { lineLog } from "../common/log.ts";
 import { linuxHost } from "../host/linux.ts";
-import { answer } from "../pve/hook.ts";
+import { answer, type ArrayCall } from "../pve/hook.ts";
 import { hostPlayer } from "../simulator/host_player/player.ts";
 import { type ReadyLine, startSimulator } from "../simulator/simulator.ts";
 import { type DemoState, type DemoStep, STEPS } from "./steps.ts";
@@ -22,7 +22,7 @@ export interface StepReport {
   readonly ok: boolean;
   readonly ms: number;
   /** Calls on the array with their milliseconds. */
-  readonly arrayCalls: readonly { readonly method: string; readonly ms: number }[];
+  readonly arrayCalls: readonly ArrayCall[];
   /** What was logged meanwhile: what the node saw. */
   readonly log: readonly string[];
   /** The result, or the error that was answered. */
@@ -147,7 +147,7 @@ async function runStep(
   state: DemoState,
   digests: Map<string, string>,
 ): Promise<StepReport> {
-  const arrayCalls: { method: string; ms: number }[] = [];
+  const arrayCalls: ArrayCall[] = [];
   const log: string[] = [];
   const start = performance.now();
   let outcome: Outcome;
@@ -179,7 +179,7 @@ async function askHook(
   transport: "nvme-tcp" | "iscsi",
   place: Place,
   state: DemoState,
-  arrayCalls: { method: string; ms: number }[],
+  arrayCalls: ArrayCall[],
   log: string[],
 ): Promise<Outcome> {
   if (step.does.kind !== "hook") throw new Error("not a step of the hook");
@@ -200,7 +200,7 @@ async function askHook(
     log: lineLog((line) => log.push(line), () => 0),
     setDebugLevel: () => {},
     limitLogins: false,
-    onArrayCall: (called, ms) => arrayCalls.push({ method: called, ms: Math.round(ms) }),
+    onArrayCall: (call) => arrayCalls.push({ ...call, ms: Math.round(call.ms) }),
   });
   const parsed = JSON.parse((await reply).text) as {
     ok: boolean;

@@ -7,6 +7,7 @@ import { TnblockError } from "../common/error.ts";
 import type { ApiSettings, TlsTrust } from "../common/storage_settings.ts";
 import type { Host } from "../host/host.ts";
 import type { Caller, CallOptions } from "../truenas/caller.ts";
+import { bestDialect, type Dialect, DIALECTS } from "../truenas/dialect.ts";
 import { arrayErrorIn } from "../truenas/errors.ts";
 import { openSession, type Session } from "../truenas/session.ts";
 import type { Trust } from "../truenas/socket.ts";
@@ -25,6 +26,7 @@ const CONNECT_MS = 15_000;
 
 /** Prepares a connection; nothing is sent before {@link ArrayConnection.open}. */
 export function connectArray(
+  storage: string,
   api: ApiSettings,
   world: Pick<HookWorld, "host" | "log" | "limitLogins" | "onArrayCall">,
   deadline: Deadline,
@@ -36,7 +38,9 @@ export function connectArray(
   const connect = async (): Promise<Session> => {
     // Past the caller's deadline there is still something to undo: then the connection has its own.
     const bounds = deadline.leftMs() > 0 ? deadline.bounds(CONNECT_MS) : { deadlineMs: CONNECT_MS };
-    return await openSession({
+    const memory = `/run/tnblock/${storage}.dialect`;
+    const remembered = dialectOf(await host.files.readText(memory));
+    const session = await openSession({
       addresses: api.hosts,
       port: api.port,
       apiKey: api.key,
@@ -46,7 +50,12 @@ export function connectArray(
       ...("signal" in bounds ? { signal: bounds.signal } : {}),
       clock: host,
       loginBudget: () => world.limitLogins ? drawLogin(host, bounds) : Promise.resolve(),
+      ...(remembered === undefined ? {} : { dialect: remembered }),
     });
+    // Asking for a dialect that the array does not know costs a connection: remember the right one.
+    const best = bestDialect(session.release);
+    if (best !== remembered) await host.files.replaceText(memory, `${best}\n`, 0o600);
+    return session;
   };
 
   const session = async (): Promise<Session> => {
@@ -58,10 +67,13 @@ export function connectArray(
 
   const timed = async (method: string, work: () => Promise<unknown>): Promise<unknown> => {
     const start = host.monotonicMs();
+    let done = false;
     try {
-      return await work();
+      const result = await work();
+      done = true;
+      return result;
     } finally {
-      world.onArrayCall?.(method, host.monotonicMs() - start);
+      world.onArrayCall?.({ method, ms: host.monotonicMs() - start, done });
     }
   };
 
@@ -102,6 +114,10 @@ export function connectArray(
       (await opening?.catch(() => undefined))?.close();
     },
   };
+}
+
+function dialectOf(text: string | undefined): Dialect | undefined {
+  return DIALECTS.find((dialect) => dialect === text?.trim());
 }
 
 async function trustOf(host: Host, tls: TlsTrust): Promise<Trust> {

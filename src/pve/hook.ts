@@ -20,7 +20,15 @@ export interface HookWorld {
   /** Whether logins draw on the node's budget. */
   readonly limitLogins: boolean;
   /** Told each array call: for the demo and the bench. */
-  readonly onArrayCall?: (method: string, ms: number) => void;
+  readonly onArrayCall?: (call: ArrayCall) => void;
+}
+
+/** One call on the array. */
+export interface ArrayCall {
+  readonly method: string;
+  readonly ms: number;
+  /** False when it failed or was refused: a new zvol's device node may take several tries. */
+  readonly done: boolean;
 }
 
 /** An answer under way. */

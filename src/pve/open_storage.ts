@@ -28,7 +28,7 @@ export async function openStorage(
   const secrets = await readSecrets(host.files, request.storage);
   const settings = parseSettings(request.storage, request.config, secrets);
   world.setDebugLevel(settings.debug);
-  const connection = connectArray(settings.api, world, deadline);
+  const connection = connectArray(settings.id, settings.api, world, deadline);
   const parts = { host, log, storage: settings.id };
   return {
     settings,

@@ -193,7 +193,10 @@ export const optionSchema = v.object({
   ),
   "tnb-discovery-portal": option(text, "First portal, ADDR[:PORT], IPv6 in brackets."),
   "tnb-portals": option(text, "All portals, ADDR[:PORT] separated by commas."),
-  "tnb-use-multipath": option(flag, "Use dm-multipath over all portals (iSCSI, default 1)."),
+  "tnb-use-multipath": option(
+    flag,
+    "Use dm-multipath over all portals (iSCSI; default 1 with more than one portal).",
+  ),
   "tnb-chap-user": option(text, "CHAP user (iSCSI)."),
   "tnb-chap-password": option(
     v.pipe(text, v.regex(/^[^#]{12,16}$/, "TrueNAS takes 12 to 16 characters without #")),

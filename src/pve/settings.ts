@@ -175,11 +175,12 @@ function parseChap(options: Options): ChapSettings | undefined {
 
 function parseIscsi(options: Options): IscsiSettings {
   required(options, "tnb-discovery-portal", "an iSCSI storage needs it");
+  const portals = portalsOf(options, 3260);
   return {
     kind: "iscsi",
     targetIqn: required(options, "tnb-target-iqn", "an iSCSI storage needs it"),
-    portals: portalsOf(options, 3260),
-    useMultipath: options["tnb-use-multipath"] ?? true,
+    portals,
+    useMultipath: options["tnb-use-multipath"] ?? portals.length > 1,
     chap: parseChap(options),
     blockSize: options["tnb-extent-blocksize"] === "4096" ? 4096 : 512,
   };

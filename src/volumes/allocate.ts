@@ -10,7 +10,7 @@ import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
 import { checkDataset, checkRoom, isOfOperation, isOurs, marks } from "./ownership.ts";
 import { planSize, type VolumeSize } from "./size.ts";
-import { type Storage, undoing, zvolPath } from "./storage.ts";
+import { type OnFailure, type Storage, undoing, zvolPath } from "./storage.ts";
 
 /** What is wanted. */
 export interface NewVolume {
@@ -129,8 +129,6 @@ function chooseName(
   );
 }
 
-type OnFailure = (what: string, undo: () => Promise<void>) => void;
-
 async function createZvol(
   storage: Storage,
   array: Caller,
@@ -141,6 +139,14 @@ async function createZvol(
 ): Promise<void> {
   const path = zvolPath(storage, zvol);
   const { settings } = storage;
+  // Before the call: its failure does not prove that nothing was made.
+  onFailure(`zvol "${path}"`, async () => {
+    const fresh = await storage.array();
+    const found = await zvols.read(fresh, path);
+    if (found === undefined || !isOfOperation(found, operation)) return false;
+    await zvols.destroy(fresh, path);
+    return true;
+  });
   try {
     await zvols.create(array, {
       name: path,
@@ -158,11 +164,6 @@ async function createZvol(
     if (found === undefined || !isOfOperation(found, operation)) throw error;
     storage.log.info(`the array's answer was lost, but "${path}" was made`);
   }
-  onFailure(`zvol "${path}"`, async () => {
-    const fresh = await storage.array();
-    const found = await zvols.read(fresh, path);
-    if (found !== undefined && isOfOperation(found, operation)) await zvols.destroy(fresh, path);
-  });
 }
 
 async function createExport(
@@ -177,8 +178,9 @@ async function createExport(
   onFailure(`the export of "${path}"`, async () => {
     const fresh = await storage.array();
     const found = await transport.lookUp(fresh, path, storage.undoDeadline());
-    if (found.kind === "ours") await transport.removeExport(fresh, found.export.rows);
-    else if (found.kind === "half") await transport.removeExport(fresh, found.rows);
+    if (found.kind !== "ours" && found.kind !== "half") return false;
+    await transport.removeExport(fresh, found.kind === "ours" ? found.export.rows : found.rows);
+    return true;
   });
   return await transport.createExport(array, path, groundwork, storage.deadline);
 }

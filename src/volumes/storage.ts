@@ -28,23 +28,28 @@ export function zvolPath(storage: Storage, zvol: string): string {
   return `${storage.settings.dataset}/${zvol}`;
 }
 
+/** Takes back one step; false when there was nothing of it. */
+export type Undo = () => Promise<boolean>;
+
+/** Registers what takes a step back; called before the step, whose failure may still have done it. */
+export type OnFailure = (what: string, undo: Undo) => void;
+
 /**
- * Runs steps that each leave something behind; when one fails, what was left is taken back, newest
+ * Runs steps that each may leave something behind; when one fails, what was left is taken back, newest
  * first. A step that cannot be taken back is logged and named in the error: nothing is lost silently.
  */
 export async function undoing<T>(
   log: Log,
-  work: (onFailure: (what: string, undo: () => Promise<void>) => void) => Promise<T>,
+  work: (onFailure: OnFailure) => Promise<T>,
 ): Promise<T> {
-  const undos: { what: string; undo: () => Promise<void> }[] = [];
+  const undos: { what: string; undo: Undo }[] = [];
   try {
     return await work((what, undo) => void undos.push({ what, undo }));
   } catch (error) {
     const left: string[] = [];
     for (const { what, undo } of undos.reverse()) {
       try {
-        await undo();
-        log.info(`took back ${what}`);
+        if (await undo()) log.info(`took back ${what}`);
       } catch (undoError) {
         const reason = undoError instanceof Error ? undoError.message : String(undoError);
         log.warning(`could not take back ${what}: ${reason}`);

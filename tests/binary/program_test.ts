@@ -10,6 +10,22 @@ async function inFolder(work: (folder: string) => Promise<void>): Promise<void> 
   }
 }
 
+/** The section of an NVMe/TCP storage on a simulator. */
+// deno-lint-ignore no-explicit-any
+function nvmeConfig(ready: any): Record<string, unknown> {
+  return {
+    type: "tnblock",
+    "tnb-api-host": ready.host,
+    "tnb-api-port": ready.port,
+    "tnb-api-user": ready.user,
+    "tnb-tls-fingerprint": ready.fingerprint,
+    "tnb-dataset": ready.dataset,
+    "tnb-transport-mode": "nvme-tcp",
+    "tnb-subsystem-nqn": ready.subsystemNqn,
+    "tnb-portals": ready.portals.nvme.join(","),
+  };
+}
+
 Deno.test("the binary obeys neither a stranger's bunfig.toml nor his .env", async () => {
   await inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/bunfig.toml`, 'preload = ["./evil.ts"]\n');
@@ -164,17 +180,7 @@ Deno.test("the binary's hook takes a volume through its life below a root", asyn
       `${folder}/etc/pve/priv/storage/san.tnblock`,
       JSON.stringify({ "tnb-api-key": ready.apiKey }),
     );
-    const config = {
-      type: "tnblock",
-      "tnb-api-host": ready.host,
-      "tnb-api-port": ready.port,
-      "tnb-api-user": ready.user,
-      "tnb-tls-fingerprint": ready.fingerprint,
-      "tnb-dataset": ready.dataset,
-      "tnb-transport-mode": "nvme-tcp",
-      "tnb-subsystem-nqn": ready.subsystemNqn,
-      "tnb-portals": ready.portals.nvme.join(","),
-    };
+    const config = nvmeConfig(ready);
     const ask = async (method: string, args: Record<string, unknown>) => {
       const line = JSON.stringify({
         protocol: 1,
@@ -205,6 +211,51 @@ Deno.test("the binary's hook takes a volume through its life below a root", asyn
     assertEquals((await Deno.stat(`${folder}${path}`)).size, 1024 * 1024);
     await ask("free_image", { volname, isBase: 0, finish: true });
     assertEquals(await ask("list_images", {}), []);
+  });
+});
+
+Deno.test("past the deadline the hook takes its volume back, though nobody reads its output any more", async () => {
+  await inFolder(async (folder) => {
+    await using simulator = await SimulatorProcess.start(["--host", folder]);
+    const { ready } = simulator;
+    await Deno.writeTextFile(
+      `${folder}/etc/pve/priv/storage/san.tnblock`,
+      JSON.stringify({ "tnb-api-key": ready.apiKey }),
+    );
+    const faults = [{ method: "nvmet.namespace.create", nth: 1, do: "delay", ms: 1500 }];
+    await (await fetch(new URL("/faults", ready.control), {
+      method: "POST",
+      body: JSON.stringify(faults),
+    })).body?.cancel();
+    const line = JSON.stringify({
+      protocol: 1,
+      id: "late",
+      method: "alloc_image",
+      storage: "san",
+      config: nvmeConfig(ready),
+      args: { vmid: 100, format: "raw", sizeKiB: 1024 },
+      deadlineMs: 700,
+    });
+    const child = new Deno.Command(BINARY, {
+      args: ["hook"],
+      env: { TNBLOCK_ROOT: folder },
+      clearEnv: true,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(`${line}\n`));
+    await writer.close();
+    const reader = child.stdout.getReader();
+    const first = await reader.read();
+    assertEquals(JSON.parse(new TextDecoder().decode(first.value)).error.code, "timeout");
+    // The caller goes away, as PVE does after an error.
+    await Promise.all([reader.cancel(), child.stderr.cancel()]);
+    const { code } = await child.status;
+    assertEquals(code, 1);
+    const objects = await (await fetch(new URL("/objects", ready.control))).json();
+    assertEquals([objects.zvols, objects.namespaces], [[], []]);
   });
 });
 

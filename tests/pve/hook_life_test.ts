@@ -159,6 +159,15 @@ for (const transport of TRANSPORTS) {
     );
   });
 
+  test("a request costs one connection and one login, once the array's dialect is known", async () => {
+    await using place = await Place.start(transport);
+    await place.must("status");
+    const before = await place.stats();
+    await place.must("status");
+    const after = await place.stats();
+    assertEquals([after.connections - before.connections, after.logins - before.logins], [1, 1]);
+  });
+
   test("with the API away an active volume is attached again by its last verified identity, with a warning", async () => {
     await using place = await Place.start(transport);
     const volname = await place.alloc();

@@ -42,10 +42,21 @@ Deno.test("an iSCSI section with its key becomes settings with the documented de
     kind: "iscsi",
     targetIqn: "iqn.2005-10.org.freenas.ctl:pve",
     portals: [{ address: "10.0.0.5", port: 3260 }],
-    useMultipath: true,
+    useMultipath: false,
     chap: undefined,
     blockSize: 512,
   });
+});
+
+Deno.test("multipath is used with more than one portal, unless the option says otherwise", () => {
+  const use = (change: Record<string, unknown>) => {
+    const { transport } = parseSettings("san", { ...ISCSI, ...change }, SECRETS);
+    return transport.kind === "iscsi" && transport.useMultipath;
+  };
+  assertEquals(use({}), false);
+  assertEquals(use({ "tnb-portals": "10.0.1.5" }), true);
+  assertEquals(use({ "tnb-portals": "10.0.1.5", "tnb-use-multipath": 0 }), false);
+  assertEquals(use({ "tnb-use-multipath": "1" }), true);
 });
 
 Deno.test("an NVMe section keeps its portals in order and never gives a controller up", () => {

@@ -124,7 +124,7 @@ export class Place implements AsyncDisposable {
       log: lineLog((line) => this.log.push(line), () => 2),
       setDebugLevel: () => {},
       limitLogins: false,
-      onArrayCall: (called) => this.calls.push(called),
+      onArrayCall: (call) => this.calls.push(call.method),
     });
     const parsed = JSON.parse((await reply).text) as Reply;
     await settled;
@@ -154,6 +154,11 @@ export class Place implements AsyncDisposable {
   // deno-lint-ignore no-explicit-any
   async objects(): Promise<Record<string, any[]>> {
     return await (await fetch(new URL("/objects", this.simulator.ready.control))).json();
+  }
+
+  /** What `GET /stats` tells. */
+  async stats(): Promise<{ readonly connections: number; readonly logins: number }> {
+    return await (await fetch(new URL("/stats", this.simulator.ready.control))).json();
   }
 
   /** Sets the simulator's faults. */

@@ -192,7 +192,7 @@ sub properties {
         'tnb-discovery-portal' => $text->('First portal, ADDR[:PORT], IPv6 in brackets.'),
         'tnb-portals' => $text->('All portals, ADDR[:PORT] separated by commas.'),
         'tnb-use-multipath' =>
-            $flag->('Use dm-multipath over all portals (iSCSI, default 1).', 1),
+            $flag->('Use dm-multipath over all portals (iSCSI; default 1 with more than one portal).', 1),
         'tnb-chap-user' => $text->('CHAP user (iSCSI).'),
         'tnb-chap-password' => $text->('CHAP secret (iSCSI).'),
         'tnb-chap-peer-user' => $text->('User that the target must present (mutual CHAP).'),
