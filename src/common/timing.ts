@@ -39,5 +39,8 @@ export const NODE_LOCK_MS = 30_000;
 /** Seconds (not milliseconds) after which a dead iSCSI path fails its commands, `replacement_timeout`. */
 export const ISCSI_REPLACEMENT_S = 15;
 
+/** The same where no map above the path keeps commands: a day, so that a guest waits for its array. */
+export const ISCSI_ONLY_PATH_S = 86_400;
+
 /** Seconds that one try of an iSCSI login may take, `login_timeout`. */
 export const ISCSI_LOGIN_TRY_S = 3;

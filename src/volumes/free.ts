@@ -191,19 +191,22 @@ async function destroyZvol(storage: Storage, array: Caller, zvol: zvols.Zvol): P
   }
 }
 
-/** On 26 the snapshots go first, in one call: a recursive destroy there takes clones and holds with it. */
+/** Snapshots in one call: a request has at most 64 KiB, and a name up to 256 bytes. */
+const SNAPSHOTS_A_CALL = 150;
+
+/** On 26 the snapshots go first: a recursive destroy there takes clones and holds with it. */
 async function deleteSnapshots(
   array: Caller,
   zvol: string,
   names: readonly string[],
 ): Promise<void> {
-  const [left] = await snapshots.removeSome(array, zvol, names);
-  if (left === undefined) return;
-  throw new TnblockError(
-    "has-dependents",
-    `Cannot free "${zvol}": snapshot "${left.name}" stays: ${left.error}`,
-    {
-      hint: "Release its holds and free its clones, then try again",
-    },
-  );
+  for (let at = 0; at < names.length; at += SNAPSHOTS_A_CALL) {
+    const [left] = await snapshots.removeSome(array, zvol, names.slice(at, at + SNAPSHOTS_A_CALL));
+    if (left === undefined) continue;
+    throw new TnblockError(
+      "has-dependents",
+      `Cannot free "${zvol}": snapshot "${left.name}" stays: ${left.error}`,
+      { hint: "Release its holds and free its clones, then try again" },
+    );
+  }
 }

@@ -42,7 +42,12 @@ export async function connect(parts: IscsiNodeParts, deadline: Deadline): Promis
       );
       if (there.some((session) => session.state === "LOGGED_IN")) return "live";
       if (there.length > 0) return "recovering";
-      await login(host, { iqn: settings.targetIqn, portal, chap: settings.chap }, deadline.signal);
+      await login(host, {
+        iqn: settings.targetIqn,
+        portal,
+        chap: settings.chap,
+        multipath: settings.useMultipath,
+      }, deadline.signal);
       return "live";
     },
   );

@@ -1,0 +1,163 @@
+/**
+ * The node as the rest of tnblock sees it: files, programs, clock, locks. All side effects on the
+ * node go through this interface; `linux.ts` is its only real implementation and the only place
+ * that knows that everything may lie below another root.
+ *
+ * Paths are absolute and always those of a real system (`/sys/block`, `/dev/nvme-fabrics`).
+ */
+
+/** What a path is. */
+export interface FileStatus {
+  /** Below a root other than `/` a regular file below `/dev` counts as a block device. */
+  readonly kind: "file" | "directory" | "block" | "character" | "other";
+  /** Bytes; 0 for devices. */
+  readonly size: number;
+  readonly inode: number;
+  /** Permission bits, e.g. `0o600`. */
+  readonly mode: number;
+  /** Numeric owner. */
+  readonly uid: number;
+  /** `major:minor` of a device node; undefined for everything else. */
+  readonly device: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly modifiedMs: number;
+}
+
+/** A bounded wait: every one has a deadline, and may be given up. */
+export interface Bounds {
+  /** Milliseconds from now. */
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/** How a program ended. */
+export interface ProgramResult {
+  /** Exit status; 128 + signal number when a signal ended it. */
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** How a program is run. */
+export interface RunOptions extends Bounds {
+  /** Text for its standard input; empty when absent. */
+  readonly input?: string;
+}
+
+/**
+ * A failed operation of the node, with the kernel's name for it, e.g. `ENOENT`, `EBUSY`.
+ * Callers turn it into a `TnblockError` that says what was being done.
+ */
+export class HostError extends Error {
+  override readonly name = "HostError";
+  constructor(
+    /** The kernel's symbolic name, e.g. `ECONNREFUSED`; `ETIMEDOUT` also when our own deadline passed. */
+    readonly code: string,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
+
+/** Files of the node. Absence is `undefined` where reading may find nothing; all else is a {@link HostError}. */
+export interface HostFiles {
+  /** The text of a file (at most 1 MiB), or undefined when it does not exist. */
+  readText(path: string): Promise<string | undefined>;
+  /** The bytes of a file (at most 1 MiB), or undefined when it does not exist. */
+  readBytes(path: string): Promise<Uint8Array | undefined>;
+  /** The names in a directory, sorted; undefined when it does not exist. */
+  list(path: string): Promise<string[] | undefined>;
+  /** Status of what the path resolves to; undefined when it does not exist or dangles. */
+  status(path: string): Promise<FileStatus | undefined>;
+  /** The text of a symbolic link, or undefined when there is no link at this path. */
+  readLink(path: string): Promise<string | undefined>;
+  /** The path with all links resolved (as seen from the root), or undefined when it dangles. */
+  resolve(path: string): Promise<string | undefined>;
+  /** Writes a whole file by a temporary name and a rename; the directory is made when missing. */
+  replaceText(path: string, text: string, mode: number): Promise<void>;
+  /**
+   * Points a symbolic link at `target` by a temporary name and a rename. An absolute target below a
+   * root is written as a relative link. The directory must exist.
+   */
+  replaceLink(path: string, target: string): Promise<void>;
+  /** Removes a file or link; false when there was none. */
+  remove(path: string): Promise<boolean>;
+  /** Makes a directory and its parents; fine when it exists. */
+  makeDirectory(path: string, mode: number): Promise<void>;
+  /**
+   * Writes to a kernel control file (a sysfs attribute). Returns when the kernel has taken it.
+   * Bounded: after the deadline `ETIMEDOUT`, the write itself may still go on in the kernel.
+   */
+  writeControl(path: string, text: string, bounds: Bounds): Promise<void>;
+}
+
+/**
+ * The links to disks. `/dev/tnblock` is a read-only view of a link tree that is written elsewhere, and
+ * the links lead through a read-only view of `/dev`: so a program that opens a missing or dangling
+ * path with O_CREAT fails with EROFS and never leaves a file (docs/kernel-facts.md).
+ */
+export interface LinkPlace {
+  /** Where links are read: `/dev/tnblock`. */
+  readonly view: string;
+  /** Where the same links are written. */
+  readonly folder: string;
+  /** What stands for `/dev` in the text of a link that is two folders below {@link view}. */
+  readonly devices: string;
+}
+
+/** The node. */
+export interface Host {
+  readonly files: HostFiles;
+  /** The node's name, e.g. `pve1`. */
+  readonly nodeName: string;
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Milliseconds of a clock that never jumps. */
+  monotonicMs(): number;
+  /** Waits; rejects with the signal's reason when it is aborted. */
+  wait(ms: number, signal?: AbortSignal): Promise<void>;
+  /** A random UUID, lower case. */
+  randomUuid(): string;
+  /** A random integer from 0 up to, not including, `limit`. */
+  randomInteger(limit: number): number;
+  /**
+   * Runs a program by its absolute path with an argument array, a clean environment and `/` as
+   * working directory. A non-zero status is a result, not an error. Output is cut at 1 MiB. Errors:
+   * `ENOENT` when there is no such program, `ETIMEDOUT` when the deadline passed (it is killed then).
+   */
+  run(program: string, args: readonly string[], options: RunOptions): Promise<ProgramResult>;
+  /**
+   * Takes a lock of the node, across processes; it is given back by the returned function, or when
+   * this process ends. `ETIMEDOUT` when it could not be had in time.
+   */
+  lock(name: string, bounds: Bounds): Promise<() => void>;
+  /** Opens a TCP connection, sends, reads `expectBytes` bytes (0: none), and closes. Errors as the kernel names them. */
+  exchangeTcp(
+    address: string,
+    port: number,
+    send: Uint8Array,
+    expectBytes: number,
+    bounds: Bounds,
+  ): Promise<Uint8Array>;
+  /**
+   * Writes a connect string to `/dev/nvme-fabrics` and returns the kernel's answer
+   * (`instance=0,cntlid=1`). The error's code is the kernel's (`EALREADY`, `EIO`, `ENOKEY` ...).
+   */
+  connectFabrics(options: string, bounds: Bounds): Promise<string>;
+  /** The connect options this kernel takes (the text of a bare read of `/dev/nvme-fabrics`), or undefined without the module. */
+  fabricsOptions(): Promise<string | undefined>;
+  /**
+   * Opens a block device read-only and exclusively, and closes it: "free", "busy" (`EBUSY`), or
+   * "unknown" where the runtime cannot ask.
+   */
+  probeExclusive(path: string): Promise<"free" | "busy" | "unknown">;
+  /** Processes (not this one) that hold the device `major:minor` (or, below a root, the file) open. */
+  holders(path: string): Promise<readonly { readonly pid: number; readonly name: string }[]>;
+  /** Where links to disks are written and what they say, see {@link LinkPlace}. */
+  readonly linkPlace: LinkPlace;
+  /** Makes the mounts behind {@link linkPlace}, once a boot; below a root a plain directory. */
+  prepareLinks(): Promise<void>;
+  /** The kernel's messages written since `sinceMs` (monotonic), newest last, at most 50; for error texts only. */
+  kernelLog(sinceMs: number): Promise<readonly string[]>;
+}

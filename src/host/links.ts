@@ -1,0 +1,121 @@
+/**
+ * The links that guests' disks are opened through: `/dev/tnblock/<storage>/<zvol>`. They point at
+ * links that udev names after the disk's identity, never at a kernel name: such a link can dangle,
+ * but it can not lead to another disk.
+ */
+import { posix } from "node:path";
+import { TnblockError } from "../common/error.ts";
+import { type Host, HostError } from "./host.ts";
+
+/** The folder that links are read from. */
+export const LINK_FOLDER = "/dev/tnblock";
+
+const BY_ID = "/dev/disk/by-id/";
+const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+const NAA = "[0-9a-f]{32}";
+const IDENTITY = new RegExp(`^${BY_ID}(?:nvme-uuid\\.${UUID}|dm-uuid-mpath-3${NAA}|wwn-0x${NAA})$`);
+
+/** udev's link of an NVMe namespace. */
+export function nvmeTarget(uuid: string): string {
+  return checkedTarget(`${BY_ID}nvme-uuid.${uuid}`);
+}
+
+/** udev's link of a multipath map; independent of friendly names. */
+export function multipathTarget(naa: string): string {
+  return checkedTarget(`${BY_ID}dm-uuid-mpath-3${naa}`);
+}
+
+/** udev's link of a single path; it moves to a map that comes later. */
+export function singlePathTarget(naa: string): string {
+  return checkedTarget(`${BY_ID}wwn-0x${naa}`);
+}
+
+/** The link of a volume, or of one of its snapshots. */
+export function linkPath(storage: string, zvol: string, snapshot?: string): string {
+  const name = snapshot === undefined ? zvol : `${zvol}@${snapshot}`;
+  for (const part of [storage, zvol, snapshot ?? "x"]) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._:-]*$/.test(part)) {
+      throw new TnblockError("invalid", `Cannot make a link for "${part}": it is not a name`);
+    }
+  }
+  return `${LINK_FOLDER}/${storage}/${name}`;
+}
+
+/**
+ * Makes the link, or points it elsewhere, at once and without a gap.
+ *
+ * @param target one of {@link nvmeTarget}, {@link multipathTarget}, {@link singlePathTarget}.
+ * @returns false when it was so already.
+ * @throws TnblockError `host-fault`.
+ */
+export async function ensureLink(host: Host, path: string, target: string): Promise<boolean> {
+  checkedTarget(target);
+  return await attempt(`Cannot make the link "${path}"`, async () => {
+    if (await readTarget(host, path) === target) return false;
+    await host.prepareLinks();
+    const writable = writablePath(host, path);
+    await host.files.makeDirectory(posix.dirname(writable), 0o755);
+    await host.files.replaceLink(writable, host.linkPlace.devices + target.slice("/dev".length));
+    return true;
+  });
+}
+
+/** What the link points at, or undefined when there is none. */
+export async function readLinkTarget(host: Host, path: string): Promise<string | undefined> {
+  return await attempt(`Cannot read the link "${path}"`, () => readTarget(host, path));
+}
+
+/** Removes the link; false when there was none. */
+export async function removeLink(host: Host, path: string): Promise<boolean> {
+  return await attempt(
+    `Cannot remove the link "${path}"`,
+    () => host.files.remove(writablePath(host, path)),
+  );
+}
+
+/** The links of a storage: names (zvol, or zvol@snapshot) and what they point at. */
+export async function listLinks(
+  host: Host,
+  storage: string,
+): Promise<readonly { readonly name: string; readonly target: string }[]> {
+  const folder = `${LINK_FOLDER}/${storage}`;
+  return await attempt(`Cannot list the links of "${storage}"`, async () => {
+    const names = await host.files.list(folder) ?? [];
+    const found = await Promise.all(names.map(async (name) => {
+      const target = await readTarget(host, `${folder}/${name}`);
+      // A link that is just being replaced has a temporary name beside it for a moment.
+      return target === undefined || name.startsWith(".") ? [] : [{ name, target }];
+    }));
+    return found.flat();
+  });
+}
+
+/** Where a link that is read at `path` is written. */
+function writablePath(host: Host, path: string): string {
+  return host.linkPlace.folder + path.slice(host.linkPlace.view.length);
+}
+
+/** What the link means below `/dev`, whatever its text stands for. */
+async function readTarget(host: Host, path: string): Promise<string | undefined> {
+  const text = await host.files.readLink(path);
+  const { devices } = host.linkPlace;
+  if (text === undefined) return undefined;
+  return text.startsWith(`${devices}/`) ? `/dev${text.slice(devices.length)}` : text;
+}
+
+function checkedTarget(target: string): string {
+  if (IDENTITY.test(target)) return target;
+  throw new TnblockError(
+    "internal",
+    `Cannot link to "${target}": it does not name a disk's identity`,
+  );
+}
+
+async function attempt<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    throw new TnblockError("host-fault", `${doing}: ${error.code}`, { cause: error });
+  }
+}

@@ -1,0 +1,145 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { Place, TRANSPORTS } from "../support/place.ts";
+
+for (const transport of TRANSPORTS) {
+  const test = (name: string, run: (place: Place) => Promise<void>) =>
+    Deno.test(`${transport}: ${name}`, async () => {
+      await using place = await Place.start(transport);
+      await run(place);
+    });
+
+  /** The storage's portals as address and port. */
+  const portals = (place: Place) => {
+    const { ready } = place.simulator;
+    return (transport === "iscsi" ? ready.portals.iscsi : ready.portals.nvme).map((text) => {
+      const at = text.lastIndexOf(":");
+      return [text.slice(0, at), Number(text.slice(at + 1))] as const;
+    });
+  };
+
+  test("one live portal is enough; the other is a warning, and is connected again later", async (place) => {
+    const [, second] = portals(place);
+    assert(second !== undefined);
+    const volname = await place.alloc();
+    await place.player.setPortalUp(...second, false);
+    await place.must("activate_volume", { volname });
+    assert(
+      place.log.some((line) => line.startsWith("warning: one path is missing")),
+      place.log.join("\n"),
+    );
+    await place.player.setPortalUp(...second, true);
+    place.log.length = 0;
+    await place.must("deactivate_volume", { volname });
+    await place.must("activate_volume", { volname });
+    assert(place.log.some((line) => line.includes("2 paths")), place.log.join("\n"));
+  });
+
+  test("with every portal down activation fails as unreachable", async (place) => {
+    const volname = await place.alloc();
+    for (const portal of portals(place)) await place.player.setPortalUp(...portal, false);
+    const reply = await place.ask("activate_volume", { volname }, { deadlineMs: 8000 });
+    assertEquals(reply.error?.code, "unreachable");
+    assertEquals(await Deno.stat(place.linkOf(volname)).then(() => true, () => false), false);
+  });
+
+  test("check_connection is true while anything answers, and false when nothing does", async (place) => {
+    assertEquals(await place.must("check_connection"), true);
+    const nothing = {
+      "tnb-api-port": 9,
+      "tnb-discovery-portal": "127.0.0.9:9",
+      "tnb-portals": "127.0.0.9:9",
+    };
+    assertEquals((await place.ask("check_connection", {}, { config: nothing })).result, false);
+    assertEquals(
+      (await place.ask("check_connection", {}, { config: { "tnb-api-port": 9 } })).result,
+      true,
+    );
+  });
+
+  test("detaching one volume leaves the others attached", async (place) => {
+    const [one, other] = [await place.alloc(), await place.alloc()];
+    await place.must("activate_volume", { volname: one });
+    await place.must("activate_volume", { volname: other });
+    await Deno.writeTextFile(place.linkOf(other), "other", { create: false });
+    await place.must("deactivate_volume", { volname: one });
+    assertStringIncludes((await Deno.readTextFile(place.linkOf(other))).slice(0, 5), "other");
+  });
+
+  test("several volumes are attached at the same time, each its own disk", async (place) => {
+    const volnames = [];
+    for (let index = 0; index < 5; index++) volnames.push(await place.alloc());
+    await Promise.all(volnames.map((volname) => place.must("activate_volume", { volname })));
+    const nodes = await Promise.all(
+      volnames.map((volname) => Deno.realPath(place.linkOf(volname))),
+    );
+    assertEquals(new Set(nodes).size, 5);
+  });
+
+  test("allocations at the same moment get different names and numbers, and leave no orphan", async (place) => {
+    const replies = await Promise.all(
+      Array.from(
+        { length: 6 },
+        () => place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }),
+      ),
+    );
+    const made = replies.filter((reply) => reply.ok).map((reply) => String(reply.result));
+    assert(made.length > 0);
+    const listed = (await place.must("list_images")).map((row: { volid: string }) => row.volid)
+      .sort();
+    assertEquals(listed, made.map((volname) => `san:${volname}`).sort());
+    assertEquals((await place.objects()).zvols?.length, made.length);
+  });
+
+  test("the link is named after the disk's identity and is relative below a root", async (place) => {
+    const volname = await place.alloc();
+    await place.must("activate_volume", { volname });
+    const text = await Deno.readLink(place.linkOf(volname));
+    const name = transport === "iscsi"
+      ? /^\.\.\/\.\.\/disk\/by-id\/dm-uuid-mpath-36589cfc000000[0-9a-f]{19}$/
+      : /^\.\.\/\.\.\/disk\/by-id\/nvme-uuid\.[0-9a-f-]{36}$/;
+    assert(name.test(text), text);
+  });
+}
+
+Deno.test("iscsi: with the LUNs of two disks swapped on the array, no name reaches the other's disk", async () => {
+  await using place = await Place.start("iscsi");
+  const [one, other] = [await place.alloc(), await place.alloc()];
+  for (const volname of [one, other]) await place.must("activate_volume", { volname });
+  await place.array(async (nas) => {
+    const rows = await nas.targetExtents.all();
+    const [a, b] = rows;
+    assert(a !== undefined && b !== undefined);
+    for (const row of [a, b]) await nas.targetExtents.remove(row.id, { force: true });
+    await nas.targetExtents.create({ target: a.target, extent: a.extent, lun: b.lun });
+    await nas.targetExtents.create({ target: a.target, extent: b.extent, lun: a.lun });
+  });
+  for (const volname of [one, other]) {
+    assertEquals((await place.ask("activate_volume", { volname })).error?.code, "volume-replaced");
+  }
+  // With the API away only the node can tell: sysfs still shows the old identities at the old LUNs.
+  for (const volname of [one, other]) {
+    const reply = await place.ask("activate_volume", { volname }, {
+      config: { "tnb-api-port": 9, "tnb-api-retry-max": 0 },
+    });
+    assertEquals(reply.error?.code, "volume-replaced");
+  }
+});
+
+Deno.test("nvme-tcp: a namespace made again under the same NSID is another disk", async () => {
+  await using place = await Place.start("nvme-tcp");
+  const volname = await place.alloc();
+  await place.must("activate_volume", { volname });
+  await place.array(async (nas) => {
+    const [row] = await nas.namespaces.all();
+    assert(row?.zvol !== undefined);
+    await nas.namespaces.remove(row.id);
+    await nas.namespaces.create({ subsystem: row.subsystem, zvol: row.zvol, nsid: row.nsid });
+  });
+  assertEquals((await place.ask("activate_volume", { volname })).error?.code, "volume-replaced");
+  const reply = await place.ask("activate_volume", { volname }, {
+    config: { "tnb-api-port": 9, "tnb-api-retry-max": 0 },
+    deadlineMs: 3000,
+  });
+  assertEquals(reply.ok, false);
+  assertEquals(await Deno.stat(place.linkOf(volname)).then(() => true, () => false), false);
+});
