@@ -49,11 +49,10 @@ class Bench implements AsyncDisposable {
   }
 
   /** One request; wall time in ms, and the calls that it made. */
-  // deno-lint-ignore no-explicit-any
   async ask(
     method: string,
     args: Record<string, unknown> = {},
-  ): Promise<{ result: any; ms: number; arrayMs: number; writes: number; calls: number }> {
+  ): Promise<{ result: unknown; ms: number; arrayMs: number; writes: number; calls: number }> {
     const { ready } = this.simulator;
     const portals = this.transport === "iscsi" ? ready.portals.iscsi : ready.portals.nvme;
     this.calls = [];
@@ -237,7 +236,7 @@ async function benchList(transport: "iscsi" | "nvme-tcp", volumes: number): Prom
     const listed = await bench.ask("list_images");
     ours.push(listed.ms);
     calls = listed.calls;
-    rows = listed.result.length;
+    rows = (listed.result as unknown[]).length;
   }
   const ratio = median(ours) / median(raw);
   return [{

@@ -51,10 +51,9 @@ export function assertObjectMatch(actual: object, expected: object, message?: st
 }
 
 /** Fails unless `value` is an instance of `type`. */
-// deno-lint-ignore no-explicit-any
 export function assertInstanceOf<T>(
   value: unknown,
-  type: new (...args: any[]) => T,
+  type: new (...args: never[]) => T,
 ): asserts value is T {
   nodeAssert.ok(value instanceof type, `expected an instance of ${type.name}`);
 }
