@@ -1,0 +1,58 @@
+/** Faults on demand: what a test asked to go wrong, by method and by the number of the call. */
+
+import type { Json } from "./json.ts";
+
+export interface Fault {
+  /**
+   * The API method; or `reload.iscsitarget`, `reload.nvmet` (only `error` and `delay`): a reload;
+   * or `event.<collection>` (only `delay` and `cut`): a notification.
+   */
+  readonly method: string;
+  /** Which call of the method, counted from 1 at the setting of the faults; absent: every call. */
+  readonly nth?: number;
+  /**
+   * `error`: refuse with `errno` without doing it. `drop-reply`: do it, never answer.
+   * `done-then-drop`: do it, then cut the connection. `cut`: cut the connection first, do nothing.
+   * `delay`: wait `ms`, then do it. `result`: answer `result` without doing it.
+   */
+  readonly do: "error" | "drop-reply" | "done-then-drop" | "cut" | "delay" | "result";
+  readonly errno?: number;
+  readonly message?: string;
+  readonly ms?: number;
+  readonly result?: Json;
+}
+
+const ACTIONS = ["error", "drop-reply", "done-then-drop", "cut", "delay", "result"];
+
+/** @throws Error that says which entry is wrong. */
+export function parseFaults(value: unknown): Fault[] {
+  if (!Array.isArray(value)) throw new Error("Cannot set faults: a list is expected");
+  return value.map((entry, index) => {
+    if (typeof entry?.method !== "string" || !ACTIONS.includes(entry.do)) {
+      throw new Error(
+        `Cannot set fault ${index}: "method" and one of ${ACTIONS.join(", ")} as "do" are expected`,
+      );
+    }
+    return entry as Fault;
+  });
+}
+
+export class Faults {
+  private list: Fault[] = [];
+  private readonly calls = new Map<string, number>();
+
+  /** Replaces the list and counts anew. */
+  set(faults: readonly Fault[]): void {
+    this.list = [...faults];
+    this.calls.clear();
+  }
+
+  /** Counts one call and tells the fault that is meant for it. */
+  next(method: string): Fault | undefined {
+    const count = (this.calls.get(method) ?? 0) + 1;
+    this.calls.set(method, count);
+    return this.list.find((fault) =>
+      fault.method === method && (fault.nth === undefined || fault.nth === count)
+    );
+  }
+}
