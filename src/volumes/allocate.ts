@@ -8,6 +8,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
+import { freeName } from "./free_name.ts";
 import { checkDataset, checkRoom, isOfOperation, isOurs, marks } from "./ownership.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type OnFailure, type Storage, undoing, zvolPath } from "./storage.ts";
@@ -32,7 +33,6 @@ export interface AllocatedVolume {
 
 /** How often another number is tried when somebody else took the name at the same moment. */
 const NAME_TRIES = 5;
-const HIGHEST_NUMBER = 999;
 
 /** Allocates and exports a volume. */
 export async function allocate(storage: Storage, wanted: NewVolume): Promise<AllocatedVolume> {
@@ -116,17 +116,8 @@ function chooseName(
       },
     );
   }
-  for (let number = 0; number <= HIGHEST_NUMBER; number++) {
-    const name = `${wanted.prefix}${number}`;
-    if (!taken.has(zvolPath(storage, name))) return name;
-  }
-  throw new TnblockError(
-    "no-space",
-    `Cannot name a new volume: "${wanted.prefix}0" to "${wanted.prefix}${HIGHEST_NUMBER}" are all taken`,
-    {
-      hint: "Run tnblock cleanup-orphans, or delete disks that are not needed",
-    },
-  );
+  const { dataset } = storage.settings;
+  return freeName(wanted.prefix ?? "", (name) => taken.has(`${dataset}/${name}`));
 }
 
 async function createZvol(

@@ -16,6 +16,8 @@ import {
   resizeMap,
   wwidOf,
 } from "../../host/multipath.ts";
+import { scanBlockDevices } from "../../host/scan/block_devices.ts";
+import { diagnoseMissingLun } from "../../host/scan/diagnose.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { readMultipathMap } from "../../host/scan/maps.ts";
 import { findScsiPaths } from "../../host/scan/scsi.ts";
@@ -303,6 +305,10 @@ async function notFound(
       Math.round(waitedMs / 1000)
     } s`,
     {
+      hint: diagnoseMissingLun((await scanBlockDevices(parts.host.files)).scsi, {
+        ...lunOf(parts, identity),
+        naa: identity.naa,
+      }),
       steps: [
         "Look at the sessions: iscsiadm -m session; one to each portal should be there",
         "Print what this node sees: tnblock scan",

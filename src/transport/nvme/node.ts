@@ -14,6 +14,8 @@ import {
   probePortal,
   rescanController,
 } from "../../host/nvme_fabrics.ts";
+import { scanBlockDevices } from "../../host/scan/block_devices.ts";
+import { diagnoseMissingNamespace } from "../../host/scan/diagnose.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { controllersOf, findNvmeNamespace, scanNvmeControllers } from "../../host/scan/nvme.ts";
 import type { NvmeController, NvmeDisk } from "../../host/scan/types.ts";
@@ -109,7 +111,8 @@ export async function attach(
   const { host, settings } = parts;
   const nqn = settings.subsystemNqn;
   let rescanAt = host.monotonicMs() + NVME_RESCAN_AFTER_MS;
-  const found = await waitUntil(host, deadline.bounds(DISK_WAIT_MS), async () => {
+  const limit = deadline.bounds(DISK_WAIT_MS);
+  const found = await waitUntil(host, limit, async () => {
     const choice = await findNvmeNamespace(host.files, { nqn, uuid });
     if (choice.ambiguous) throw tooMany(uuid, choice.candidates);
     if (choice.disk?.sizeBytes === size) return choice.disk;
@@ -119,7 +122,7 @@ export async function attach(
     }
     return undefined;
   });
-  if (found === undefined) throw await notFound(parts, uuid, size);
+  if (found === undefined) throw await notFound(parts, uuid, size, limit.deadlineMs);
   const link = nvmeTarget(uuid);
   await awaitLink(host, link, found.value.node, deadline);
   const controllers = await liveControllers(parts);
@@ -148,7 +151,12 @@ async function rescanAll(parts: NvmeNodeParts, deadline: Deadline): Promise<void
   );
 }
 
-async function notFound(parts: NvmeNodeParts, uuid: string, size: number): Promise<TnblockError> {
+async function notFound(
+  parts: NvmeNodeParts,
+  uuid: string,
+  size: number,
+  waitedMs: number,
+): Promise<TnblockError> {
   const nqn = parts.settings.subsystemNqn;
   const choice = await findNvmeNamespace(parts.host.files, { nqn, uuid });
   const [disk] = choice.candidates;
@@ -180,9 +188,13 @@ async function notFound(parts: NvmeNodeParts, uuid: string, size: number): Promi
   return new TnblockError(
     "array-fault",
     `Cannot find the namespace ${uuid}: the array says that it exports it, but it did not appear in ${
-      DISK_WAIT_MS / 1000
+      Math.round(waitedMs / 1000)
     } s`,
     {
+      hint: diagnoseMissingNamespace((await scanBlockDevices(parts.host.files)).nvme, {
+        nqn,
+        uuid,
+      }),
       steps: [
         `Look at the controllers: cat /sys/class/nvme/*/state; ${
           live.map((one) => one.name).join(", ")
