@@ -125,6 +125,26 @@ Deno.test("iscsi: with the LUNs of two disks swapped on the array, no name reach
   }
 });
 
+Deno.test("iscsi: what an earlier disk left at a LUN on this node gives way to the LUN's new disk", async () => {
+  await using place = await Place.start("iscsi");
+  const [one, other] = [await place.alloc(), await place.alloc()];
+  await place.must("activate_volume", { volname: other });
+  await Deno.writeTextFile(place.linkOf(other), "other", { create: false });
+  await place.must("deactivate_volume", { volname: other });
+  // This node never lets go of the first disk, as after a crash; elsewhere it is freed and its LUN given to the other.
+  await place.must("activate_volume", { volname: one });
+  await place.array(async (nas) => {
+    const [a, b] = await nas.targetExtents.all();
+    assert(a !== undefined && b !== undefined);
+    for (const row of [a, b]) await nas.targetExtents.remove(row.id, { force: true });
+    await nas.targetExtents.create({ target: a.target, extent: b.extent, lun: a.lun });
+  });
+  const [row] = await place.must("list_images");
+  const volname = String(row.volid).slice("san:".length);
+  await place.must("activate_volume", { volname });
+  assertStringIncludes((await Deno.readTextFile(place.linkOf(volname))).slice(0, 5), "other");
+});
+
 Deno.test("nvme-tcp: a namespace made again under the same NSID is another disk", async () => {
   await using place = await Place.start("nvme-tcp");
   const volname = await place.alloc();

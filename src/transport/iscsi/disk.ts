@@ -176,8 +176,10 @@ async function refresh(
   if (before.length === 0) return;
   await rescanAll(parts, before, sessions, deadline);
   for (const path of await find()) {
-    const isHere = path.lun === identity.lun && path.naa === identity.naa && path.sizeBytes > 0;
-    if (!isHere) await dropPath(parts, identity, path, deadline);
+    const map = path.map === undefined ? undefined : await readMultipathMap(host.files, path.map);
+    const isRight = path.lun === identity.lun && path.naa === identity.naa && path.sizeBytes > 0 &&
+      (map === undefined || map.naa === identity.naa);
+    if (!isRight) await dropPath(parts, identity, path, map, deadline);
   }
 }
 
@@ -202,35 +204,39 @@ async function rescanAll(
   return fresh;
 }
 
-/** Removes a path that leads to another disk than its LUN should; never one that is in use. */
+/**
+ * Removes a path that leads to another disk than its LUN should, or that hangs below a map of another
+ * disk; never one that is in use.
+ */
 async function dropPath(
   parts: IscsiNodeParts,
   identity: LunIdentity,
   path: ScsiDisk,
+  map: MultipathMap | undefined,
   deadline: Deadline,
 ): Promise<void> {
   const { host, log } = parts;
-  const map = path.map === undefined ? undefined : await readMultipathMap(host.files, path.map);
+  const what = path.sizeBytes === 0 ? "nothing" : `disk ${path.naa ?? "unknown"}`;
+  const where = `path ${path.name} at LUN ${path.lun} leads to ${what}` +
+    (map === undefined ? "" : ` below the map of ${map.naa ?? "unknown"}`);
   const node = map?.node ?? path.node;
-  const users = node === undefined ? [] : (await usersOf(host, node)).by;
+  const users = node === undefined
+    ? []
+    : (await usersOf(host, node, path.node === undefined ? [] : [path.node])).by;
   if (users.length > 0) {
     throw new TnblockError(
       "volume-replaced",
-      `Cannot attach LUN ${identity.lun}: the path ${path.name} leads to disk ${
-        path.naa ?? "unknown"
-      } instead of ${identity.naa}, and is used by ${users.join(", ")}`,
+      `Cannot attach disk ${identity.naa} at LUN ${identity.lun}: ${where}, and is used by ${
+        users.join(", ")
+      }`,
       {
         hint:
           "The LUNs of the target were changed under a running guest: stop it, and set the LUNs right on the array",
       },
     );
   }
-  log.warning(
-    `removing path ${path.name}: at LUN ${path.lun} it leads to ${
-      path.sizeBytes === 0 ? "nothing" : `disk ${path.naa ?? "unknown"}`
-    }, not to ${identity.naa}`,
-  );
-  // A map over a path of another disk is wrong as a whole: it would mix two volumes.
+  log.warning(`removing what an earlier disk left: ${where}`);
+  // A map whose path is another disk by now reads that disk under the old name.
   if (map !== undefined && map.naa !== path.naa) {
     await disableQueueing(host, map, deadline.signal);
     await removeMap(host, map, deadline.signal);
