@@ -4,11 +4,13 @@ import type { Log } from "../../common/log.ts";
 import type { IscsiSettings } from "../../common/storage_settings.ts";
 import type { Host } from "../../host/host.ts";
 import type { DiskIdentity, Transport } from "../transport.ts";
-import * as array from "./array.ts";
 import * as disk from "./disk.ts";
+import * as exports from "./exports.ts";
 import * as node from "./node.ts";
+import type { LunIdentity } from "./paths.ts";
+import { survey } from "./survey.ts";
 
-function lunOf(identity: DiskIdentity): disk.LunIdentity {
+function lunOf(identity: DiskIdentity): LunIdentity {
   if (identity.kind === "iscsi") return identity;
   throw new TnblockError("internal", "Cannot use an NVMe identity over iSCSI");
 }
@@ -22,12 +24,12 @@ export function iscsiTransport(
   return {
     kind: "iscsi",
     sectorSize: settings.blockSize,
-    survey: (caller, deadline) => array.survey(all, caller, deadline),
-    listExports: (caller, dataset, deadline) => array.listExports(all, caller, dataset, deadline),
-    lookUp: (caller, zvol, deadline) => array.lookUp(all, caller, zvol, deadline),
+    survey: (caller, deadline) => survey(all, caller, deadline),
+    listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
+    lookUp: (caller, zvol, deadline) => exports.lookUp(all, caller, zvol, deadline),
     createExport: (caller, zvol, groundwork, deadline) =>
-      array.createExport(all, caller, zvol, groundwork, deadline),
-    removeExport: array.removeExport,
+      exports.createExport(all, caller, zvol, groundwork, deadline),
+    removeExport: exports.removeExport,
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),

@@ -4,7 +4,7 @@ import type { Log } from "../../common/log.ts";
 import type { NvmeSettings } from "../../common/storage_settings.ts";
 import type { Host } from "../../host/host.ts";
 import type { DiskIdentity, Transport } from "../transport.ts";
-import * as array from "./array.ts";
+import * as exports from "./exports.ts";
 import * as node from "./node.ts";
 
 function uuidOf(identity: DiskIdentity): string {
@@ -22,12 +22,12 @@ export function nvmeTransport(
     kind: "nvme-tcp",
     // TrueNAS exports a zvol by its block device, whose logical blocks have 512 bytes.
     sectorSize: 512,
-    survey: (caller, deadline) => array.survey(all, caller, deadline),
-    listExports: (caller, dataset, deadline) => array.listExports(all, caller, dataset, deadline),
-    lookUp: (caller, zvol, deadline) => array.lookUp(all, caller, zvol, deadline),
+    survey: (caller, deadline) => exports.survey(all, caller, deadline),
+    listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
+    lookUp: (caller, zvol, deadline) => exports.lookUp(all, caller, zvol, deadline),
     createExport: (caller, zvol, groundwork, deadline) =>
-      array.createExport(all, caller, zvol, groundwork, deadline),
-    removeExport: array.removeExport,
+      exports.createExport(all, caller, zvol, groundwork, deadline),
+    removeExport: exports.removeExport,
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => node.attach(all, uuidOf(identity), size, deadline),

@@ -2,7 +2,7 @@
 import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
 import type { Log } from "../../common/log.ts";
-import { formatPortal, samePortal } from "../../common/portal.ts";
+import { samePortal } from "../../common/portal.ts";
 import type { NvmeSettings } from "../../common/storage_settings.ts";
 import type { Host } from "../../host/host.ts";
 import type { Caller } from "../../truenas/caller.ts";
@@ -10,6 +10,7 @@ import { isExists, isInUse, isNotFound, isUnknownOutcome } from "../../truenas/e
 import * as namespaces from "../../truenas/namespaces.ts";
 import * as services from "../../truenas/services.ts";
 import * as subsystems from "../../truenas/subsystems.ts";
+import { checkPortals, EVERY_ADDRESS } from "../check_portals.ts";
 import { withDeviceNode } from "../device_node.ts";
 import { NAMESPACES_LIMIT, NAMESPACES_WARN, pickNsid } from "../numbers.ts";
 import type { ExportLookup, Groundwork, VolumeExport } from "../transport.ts";
@@ -84,39 +85,24 @@ export async function survey(
   const taken = new Set(
     rows.filter((row) => row.subsystem === subsystem.id).map((row) => row.nsid),
   );
-  const warnings = checkPorts(parts.settings, offered);
+  const tcp = offered.filter((port) => port.transport === "TCP" && port.enabled);
+  const warnings = checkPortals({
+    what: `subsystem "${subsystem.nqn}"`,
+    configured: parts.settings.portals,
+    offered: tcp,
+    isOffered: (portal) =>
+      tcp.some((port) =>
+        samePortal(port, portal) ||
+        (EVERY_ADDRESS.includes(port.address) && port.port === portal.port)
+      ),
+    remedy: "Add the ports to the subsystem in TrueNAS",
+  });
   if (taken.size >= NAMESPACES_WARN) {
     warnings.push(
       `subsystem "${subsystem.nqn}" holds ${taken.size} namespaces; no more than ${NAMESPACES_LIMIT} fit`,
     );
   }
   return { parent: subsystem.id, taken, warnings };
-}
-
-const EVERY_ADDRESS = ["0.0.0.0", "::"];
-
-/** Portals that are configured here but not offered there: none left is an error, some is a warning. */
-function checkPorts(settings: NvmeSettings, ports: readonly subsystems.SubsystemPort[]): string[] {
-  const offered = ports.filter((port) => port.transport === "TCP" && port.enabled);
-  const missing = settings.portals.filter((portal) =>
-    !offered.some((port) =>
-      samePortal(port, portal) ||
-      (EVERY_ADDRESS.includes(port.address) && port.port === portal.port)
-    )
-  );
-  if (missing.length === 0) return [];
-  const there = offered.map(formatPortal).join(", ") || "no TCP port";
-  const text = `subsystem "${settings.subsystemNqn}" is not offered at ${
-    missing.map(formatPortal).join(", ")
-  }, but at ${there}`;
-  if (missing.length === settings.portals.length) {
-    throw new TnblockError("config", `Cannot reach the volumes: ${text}`, {
-      field: "tnb-portals",
-      hint:
-        "Add the ports to the subsystem in TrueNAS, or correct tnb-discovery-portal and tnb-portals",
-    });
-  }
-  return [text];
 }
 
 function exportOf(zvol: string, row: namespaces.Namespace): VolumeExport {

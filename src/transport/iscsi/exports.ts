@@ -1,106 +1,18 @@
-/** The array half of iSCSI: one extent a zvol, mapped to a LUN of the storage's one target. */
+/** The exports of an iSCSI storage: one extent a zvol, mapped to a LUN of the storage's one target. */
 import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
-import type { Log } from "../../common/log.ts";
-import { canonicalAddress, formatPortal } from "../../common/portal.ts";
-import type { IscsiSettings } from "../../common/storage_settings.ts";
-import type { Host } from "../../host/host.ts";
 import type { Caller } from "../../truenas/caller.ts";
 import { isExists, isInUse, isNotFound, isUnknownOutcome } from "../../truenas/errors.ts";
 import * as extents from "../../truenas/extents.ts";
-import * as iscsiGlobal from "../../truenas/iscsi_global.ts";
-import * as portals from "../../truenas/portals.ts";
-import * as services from "../../truenas/services.ts";
 import * as targetExtents from "../../truenas/target_extents.ts";
-import * as targets from "../../truenas/targets.ts";
 import { withDeviceNode } from "../device_node.ts";
-import { extentName } from "./extent_name.ts";
 import { pickLun } from "../numbers.ts";
 import type { ExportLookup, Groundwork, VolumeExport } from "../transport.ts";
-
-/** What the array half needs of its storage. */
-export interface IscsiArrayParts {
-  readonly settings: IscsiSettings;
-  readonly storage: string;
-  readonly host: Host;
-  readonly log: Log;
-}
+import { extentName } from "./extent_name.ts";
+import { type IscsiArrayParts, targetId } from "./survey.ts";
 
 /** How often another LUN is tried when somebody else was quicker. */
 const LUN_TRIES = 8;
-
-/** Target, LUNs and portals, in one round of parallel reads. */
-export async function survey(
-  parts: IscsiArrayParts,
-  array: Caller,
-  deadline: Deadline,
-): Promise<Groundwork> {
-  const wait = deadline.bounds();
-  const [running, config, allTargets, allPortals, mappings] = await Promise.all([
-    services.isRunning(array, "iscsitarget", wait),
-    iscsiGlobal.read(array, wait),
-    targets.all(array, wait),
-    portals.all(array, wait),
-    targetExtents.all(array, wait),
-  ]);
-  if (!running) {
-    throw new TnblockError(
-      "config",
-      "Cannot use the array for iSCSI: its iSCSI service is not running",
-      {
-        hint: "Start it in TrueNAS: System > Services > iSCSI, and let it start automatically",
-      },
-    );
-  }
-  const { targetIqn } = parts.settings;
-  const target = allTargets.find((one) => targets.iqnOf(one.name, config.basename) === targetIqn);
-  if (target === undefined) {
-    throw missingTarget(
-      targetIqn,
-      allTargets.map((one) => targets.iqnOf(one.name, config.basename)),
-    );
-  }
-  const offered = allPortals
-    .filter((portal) => target.groups.some((group) => group.portal === portal.id))
-    .flatMap((portal) => portal.addresses);
-  return {
-    parent: target.id,
-    taken: new Set(mappings.filter((row) => row.target === target.id).map((row) => row.lun)),
-    warnings: checkPortals(parts.settings, offered, config.port),
-  };
-}
-
-function missingTarget(iqn: string, there: readonly string[]): TnblockError {
-  const list = there.length === 0 ? "there is none" : `there are ${there.join(", ")}`;
-  return new TnblockError("config", `Cannot find the iSCSI target "${iqn}" on the array: ${list}`, {
-    field: "tnb-target-iqn",
-    hint:
-      "Make it in TrueNAS (Shares > Block (iSCSI) Shares Targets > Wizard or Targets > Add, with the portals of this storage), or run tnblock setup",
-  });
-}
-
-const EVERY_ADDRESS = ["0.0.0.0", "::"];
-
-/** Portals that are configured here but not offered there: none left is an error, some is a warning. */
-function checkPortals(settings: IscsiSettings, offered: readonly string[], port: number): string[] {
-  const known = offered.map(canonicalAddress);
-  const wildcard = offered.some((address) => EVERY_ADDRESS.includes(address));
-  const missing = settings.portals.filter((portal) =>
-    portal.port !== port || (!wildcard && !known.includes(canonicalAddress(portal.address)))
-  );
-  if (missing.length === 0) return [];
-  const names = missing.map(formatPortal).join(", ");
-  const there = offered.map((address) => formatPortal({ address, port })).join(", ") || "no portal";
-  const text = `target "${settings.targetIqn}" is not offered at ${names}, but at ${there}`;
-  if (missing.length === settings.portals.length) {
-    throw new TnblockError("config", `Cannot reach the volumes: ${text}`, {
-      field: "tnb-portals",
-      hint:
-        "Add the portals to the target's groups in TrueNAS, or correct tnb-discovery-portal and tnb-portals",
-    });
-  }
-  return [text];
-}
 
 /** Every LUN of the target with the extent behind it. */
 export async function listExports(
@@ -127,24 +39,6 @@ export async function listExports(
     const extent = ours.get(row.extent);
     return extent?.zvol === undefined ? [] : [exportOf(extent.zvol, extent, row)];
   });
-}
-
-async function targetId(
-  parts: IscsiArrayParts,
-  array: Caller,
-  deadline: Deadline,
-): Promise<number> {
-  const wait = deadline.bounds();
-  const [config, all] = await Promise.all([
-    iscsiGlobal.read(array, wait),
-    targets.all(array, wait),
-  ]);
-  const iqn = parts.settings.targetIqn;
-  const target = all.find((one) => targets.iqnOf(one.name, config.basename) === iqn);
-  if (target === undefined) {
-    throw missingTarget(iqn, all.map((one) => targets.iqnOf(one.name, config.basename)));
-  }
-  return target.id;
 }
 
 function isChild(zvol: string | undefined, dataset: string): boolean {
