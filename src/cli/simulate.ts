@@ -9,6 +9,8 @@ export interface SimulateIo {
   print(line: string): void;
   /** Resolves when the user or the system wants it to end. */
   readonly untilStopped: Promise<void>;
+  /** How long stopping may take, in ms; just under a second unless told. */
+  readonly stopMs?: number;
 }
 
 /** Stopping is bounded: a data side that hangs does not keep the process. */
@@ -24,7 +26,9 @@ export async function runSimulate(options: SimulatorOptions, io: SimulateIo): Pr
   io.print(JSON.stringify(simulator.ready));
   await io.untilStopped;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, STOP_MS));
+  const patience = new Promise<void>((resolve) =>
+    timer = setTimeout(resolve, io.stopMs ?? STOP_MS)
+  );
   await Promise.race([simulator.stop(), patience]);
   clearTimeout(timer);
   return 0;

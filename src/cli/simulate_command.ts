@@ -25,6 +25,9 @@ export interface SimulateFlags {
 const ISCSI_PORT = 3260;
 const NVME_PORT = 4420;
 
+/** Taking real targets back takes the kernel longer than a simulated one. */
+const KERNEL_STOP_MS = 30_000;
+
 /** Runs the simulator until it is asked to stop. */
 export async function runSimulateCommand(
   context: CommandContext,
@@ -40,7 +43,11 @@ export async function runSimulateCommand(
     ...count("loginLimit", flags.loginLimit),
     ...(flags.empty === undefined ? {} : { empty: true }),
     ...await dataSideOf(flags, clusterId),
-  }, { print: (line) => context.out(`${line}\n`), untilStopped: context.stopped });
+  }, {
+    print: (line) => context.out(`${line}\n`),
+    untilStopped: context.stopped,
+    ...(flags.kernel === undefined ? {} : { stopMs: KERNEL_STOP_MS }),
+  });
 }
 
 function usage(message: string): TnblockError {

@@ -7,21 +7,24 @@ import { TnblockError, withContext } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { ensureLink, linkPath, readLinkTarget } from "../host/links.ts";
 import { type AttachedDisk, tagOf } from "../transport/transport.ts";
-import { knownDiskOf, withVolumeLock } from "./attachment.ts";
-import { type KnownDisk, writeKnownDisk } from "./known_disks.ts";
+import { detachVolume, isMeant, otherDiskActive, withVolumeLock } from "./attachment.ts";
+import { type KnownDisk, readKnownDisk, writeKnownDisk } from "./known_disks.ts";
 import { resolveVolume } from "./resolve.ts";
 import type { Storage } from "./storage.ts";
 
 /** Activates a volume. */
 export async function activate(storage: Storage, volume: VolumeRef): Promise<null> {
   return await withVolumeLock(storage, volume.zvol, async () => {
-    const known = await knownDiskOf(storage, volume);
+    const before = await readKnownDisk(storage, volume.zvol);
+    const known = before !== undefined && isMeant(volume, before) ? before : undefined;
     if (known !== undefined && await isActive(storage, volume, known)) return null;
     // Connecting and asking the array do not need each other.
     const [disk] = await Promise.all([
       currentDisk(storage, volume, known),
       storage.transport.connect(storage.deadline),
     ]);
+    // The array says that the name means today's disk: what this node held under it before goes.
+    if (before !== undefined && known === undefined) await letGoOfOlder(storage, volume, before);
     const attached = await storage.transport.attach(disk.identity, disk.size, storage.deadline);
     await linkDisk(storage, volume, disk, attached);
     await writeKnownDisk(storage, volume.zvol, disk);
@@ -33,6 +36,17 @@ export async function activate(storage: Storage, volume: VolumeRef): Promise<nul
     );
     return null;
   });
+}
+
+/** Lets go of the disk that this node knew under the name; refuses while it is used. */
+async function letGoOfOlder(
+  storage: Storage,
+  volume: VolumeRef,
+  older: KnownDisk,
+): Promise<void> {
+  const users = await storage.transport.users(older.identity);
+  if (users.length > 0) throw otherDiskActive(volume);
+  await detachVolume(storage, volume, older.identity);
 }
 
 /** Whether link, disk, live identity and size are all as they were last verified: no array call then. */

@@ -4,7 +4,7 @@ import type { VolumeRef } from "../common/volume.ts";
 import { sameTag } from "../common/volume.ts";
 import { linkPath, removeLink } from "../host/links.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
-import { forgetKnownDisk, type KnownDisk, readKnownDisk } from "./known_disks.ts";
+import { forgetKnownDisk, type KnownDisk } from "./known_disks.ts";
 import type { Storage } from "./storage.ts";
 
 /** How long two operations on one volume of one node wait for each other. */
@@ -27,20 +27,14 @@ export async function withVolumeLock<T>(
   }
 }
 
-/**
- * What this node knows of the volume that a name means.
- *
- * @throws TnblockError `volume-replaced` when what it knows is another disk of that name.
- */
-export async function knownDiskOf(
-  storage: Storage,
-  volume: VolumeRef,
-): Promise<KnownDisk | undefined> {
-  const known = await readKnownDisk(storage, volume.zvol);
-  if (known === undefined || volume.tag === undefined || sameTag(known.tag, volume.tag)) {
-    return known;
-  }
-  throw new TnblockError(
+/** Whether what this node knows is the volume that the name means. */
+export function isMeant(volume: VolumeRef, known: KnownDisk): boolean {
+  return volume.tag === undefined || sameTag(known.tag, volume.tag);
+}
+
+/** For a name that is older than the disk that this node knows under it. */
+export function otherDiskActive(volume: VolumeRef): TnblockError {
+  return new TnblockError(
     "volume-replaced",
     `Cannot use the volume "${volume.zvol}": another disk of that name is active on this node`,
     {

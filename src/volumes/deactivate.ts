@@ -1,7 +1,14 @@
 /** Letting a node forget a volume. The array is not needed for it. */
 import type { VolumeRef } from "../common/volume.ts";
 import { linkPath, removeLink } from "../host/links.ts";
-import { detachVolume, knownDiskOf, refuseUsers, withVolumeLock } from "./attachment.ts";
+import {
+  detachVolume,
+  isMeant,
+  otherDiskActive,
+  refuseUsers,
+  withVolumeLock,
+} from "./attachment.ts";
+import { readKnownDisk } from "./known_disks.ts";
 import type { Storage } from "./storage.ts";
 
 /**
@@ -11,7 +18,8 @@ import type { Storage } from "./storage.ts";
  */
 export async function deactivate(storage: Storage, volume: VolumeRef): Promise<null> {
   return await withVolumeLock(storage, volume.zvol, async () => {
-    const known = await knownDiskOf(storage, volume);
+    const known = await readKnownDisk(storage, volume.zvol);
+    if (known !== undefined && !isMeant(volume, known)) throw otherDiskActive(volume);
     if (known === undefined) {
       await removeLink(storage.host, linkPath(storage.settings.id, volume.zvol));
       return null;

@@ -12,7 +12,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { isBusy, isNotFound } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { detachVolume, knownDiskOf, refuseUsers, withVolumeLock } from "./attachment.ts";
+import { detachVolume, refuseUsers, withVolumeLock } from "./attachment.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { requireOurs, requireTag } from "./resolve.ts";
 import { type Storage, zvolPath } from "./storage.ts";
@@ -151,18 +151,16 @@ async function refuseDependents(storage: Storage, array: Caller, zvol: zvols.Zvo
   );
 }
 
-/** Makes this node forget the disk; refuses while it is used here. */
+/** Makes this node forget the disk, and what it knew under the name before; refuses while either is used. */
 async function letGo(
   storage: Storage,
   volume: VolumeRef,
   identity: DiskIdentity | undefined,
 ): Promise<void> {
-  const disk = identity ?? (await knownDiskOf(storage, volume))?.identity;
-  if (disk === undefined) return;
-  await refuseUsers(storage, volume, disk);
-  const known = await readKnownDisk(storage, volume.zvol);
-  if (known !== undefined) await refuseUsers(storage, volume, known.identity);
-  await detachVolume(storage, volume, disk);
+  const known = (await readKnownDisk(storage, volume.zvol))?.identity;
+  const disks = [identity, known].filter((disk) => disk !== undefined);
+  for (const disk of disks) await refuseUsers(storage, volume, disk);
+  for (const disk of disks) await detachVolume(storage, volume, disk);
 }
 
 function isSame(plan: FreeToken, zvol: zvols.Zvol): boolean {

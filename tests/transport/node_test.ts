@@ -125,6 +125,31 @@ Deno.test("iscsi: with the LUNs of two disks swapped on the array, no name reach
   }
 });
 
+Deno.test("iscsi: disks whose LUNs were exchanged while active are found again under their new names", async () => {
+  await using place = await Place.start("iscsi");
+  const names = ["vm-100-disk-0", "vm-100-disk-1"];
+  for (const name of names) {
+    const volname = await place.alloc();
+    await place.must("activate_volume", { volname });
+    await Deno.writeTextFile(place.linkOf(volname), name, { create: false });
+  }
+  await place.array(async (nas) => {
+    const [a, b] = await nas.targetExtents.all();
+    assert(a !== undefined && b !== undefined);
+    for (const row of [a, b]) await nas.targetExtents.remove(row.id, { force: true });
+    await nas.targetExtents.create({ target: a.target, extent: a.extent, lun: b.lun });
+    await nas.targetExtents.create({ target: a.target, extent: b.extent, lun: a.lun });
+  });
+  for (const { volid } of await place.must("list_images")) {
+    const volname = String(volid).slice("san:".length);
+    await place.must("activate_volume", { volname });
+    const name = names.find((one) => volname.includes(one)) ?? "";
+    assertStringIncludes((await Deno.readTextFile(place.linkOf(volname))).slice(0, 20), name);
+    await place.must("free_image", { volname, isBase: 0, finish: true });
+  }
+  assertEquals((await place.objects()).zvols, []);
+});
+
 Deno.test("iscsi: what an earlier disk left at a LUN on this node gives way to the LUN's new disk", async () => {
   await using place = await Place.start("iscsi");
   const [one, other] = [await place.alloc(), await place.alloc()];

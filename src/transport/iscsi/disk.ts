@@ -9,7 +9,7 @@ import { scanBlockDevices } from "../../host/scan/block_devices.ts";
 import { diagnoseMissingLun } from "../../host/scan/diagnose.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { findScsiPaths } from "../../host/scan/scsi.ts";
-import type { ScsiDisk } from "../../host/scan/types.ts";
+import type { MultipathMap, ScsiDisk } from "../../host/scan/types.ts";
 import { waitUntil } from "../../host/wait_until.ts";
 import { awaitLink } from "../await_link.ts";
 import { DISK_WAIT_MS } from "../connect_all.ts";
@@ -85,20 +85,37 @@ export async function attached(
   };
 }
 
+/** What this node holds of a volume. */
+interface Holding {
+  readonly map: MultipathMap | undefined;
+  readonly paths: readonly ScsiDisk[];
+}
+
+/**
+ * The volume's own map with all its paths, and the paths that are below no map. A path below the map
+ * of another disk is that disk's: after LUNs were exchanged each map holds the other's paths.
+ */
+async function holdingOf(parts: IscsiNodeParts, identity: LunIdentity): Promise<Holding> {
+  const { files } = parts.host;
+  const iqn = parts.settings.targetIqn;
+  const claiming = await findScsiPaths(files, { iqn, naa: identity.naa });
+  const map = await mapOver(parts, claiming, identity);
+  const own = claiming.filter((path) => path.map === undefined || path.map === map?.name);
+  const missing = map?.slaves.filter((slave) => !own.some((path) => path.name === slave)) ?? [];
+  if (missing.length === 0) return { map, paths: own };
+  const others = await findScsiPaths(files, { iqn });
+  return { map, paths: [...own, ...others.filter((path) => missing.includes(path.name))] };
+}
+
 /** Who uses the disk here: the map, or a path past the map. */
 export async function users(
   parts: IscsiNodeParts,
   identity: LunIdentity,
 ): Promise<readonly string[]> {
-  const { host } = parts;
-  const paths = await findScsiPaths(host.files, {
-    iqn: parts.settings.targetIqn,
-    naa: identity.naa,
-  });
-  const map = await mapOver(parts, paths, identity);
+  const { map, paths } = await holdingOf(parts, identity);
   const nodes = paths.flatMap((path) => path.node === undefined ? [] : [path.node]);
   const first = map?.node ?? nodes[0];
-  return first === undefined ? [] : (await usersOf(host, first, nodes)).by;
+  return first === undefined ? [] : (await usersOf(parts.host, first, nodes)).by;
 }
 
 /** Removes the map, then every path of the volume. */
@@ -108,11 +125,7 @@ export async function detach(
   deadline: Deadline,
 ): Promise<void> {
   const { host } = parts;
-  const paths = await findScsiPaths(host.files, {
-    iqn: parts.settings.targetIqn,
-    naa: identity.naa,
-  });
-  const map = await mapOver(parts, paths, identity);
+  const { map, paths } = await holdingOf(parts, identity);
   if (map !== undefined) {
     // Commands that wait for a path would hold the map for ever.
     await disableQueueing(host, map, deadline.signal);

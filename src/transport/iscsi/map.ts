@@ -87,8 +87,11 @@ export async function mapOver(
   identity: LunIdentity,
 ): Promise<MultipathMap | undefined> {
   const { files } = parts.host;
-  const over = paths.find((path) => path.map !== undefined)?.map;
-  const name = over ?? (await identify(files, multipathTarget(identity.naa)))?.name;
+  for (const path of paths) {
+    const over = path.map === undefined ? undefined : await readMultipathMap(files, path.map);
+    if (over?.naa === identity.naa) return over;
+  }
+  const name = (await identify(files, multipathTarget(identity.naa)))?.name;
   const map = name === undefined ? undefined : await readMultipathMap(files, name);
   return map?.naa === identity.naa ? map : undefined;
 }
