@@ -37,6 +37,10 @@ async function main(): Promise<void> {
   const finishing = args.some((arg) => FINISHING.includes(arg));
   const context: CommandContext = {
     out: writer(process.stdout, finishing),
+    deliver: (text) =>
+      new Promise((resolve) =>
+        process.stdout.write(text, (error) => resolve(error === null || error === undefined))
+      ),
     err: writer(process.stderr, true),
     input: process.stdin,
     isTerminal: process.stdout.isTTY === true,

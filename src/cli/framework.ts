@@ -7,6 +7,8 @@ export { Command, Option };
 export interface CommandContext {
   /** Writes data for the user or the caller. */
   readonly out: (text: string) => void;
+  /** As {@link out}; resolves to false when nobody is there to read it. */
+  readonly deliver: (text: string) => Promise<boolean>;
   /** Writes everything else. */
   readonly err: (text: string) => void;
   /** Standard input, in chunks. */

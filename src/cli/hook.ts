@@ -44,14 +44,14 @@ export async function runHook(context: CommandContext): Promise<number> {
     context.out(failureLine(null, error));
     return EXIT.failed;
   }
-  const { reply, settled } = answer(line, {
+  const { reply, settled, undelivered } = answer(line, {
     host: linuxHost({ root: context.root }),
     log,
     setDebugLevel: (value) => level = value,
     limitLogins: context.env["TNBLOCK_LOGIN_BUDGET"] !== "0",
   });
   const { text, ok } = await reply;
-  context.out(text);
+  if (!await context.deliver(text)) await undelivered();
   // What was under way when the deadline passed is undone or finished before the process ends.
   await settled;
   return ok ? EXIT.done : EXIT.failed;

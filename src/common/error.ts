@@ -102,6 +102,10 @@ export function withContext(error: unknown, doing: string): TnblockError {
 /** Any thrown value as a `TnblockError`; what is not one already is a defect (`internal`). */
 export function asTnblockError(error: unknown): TnblockError {
   if (error instanceof TnblockError) return error;
+  // What the node said, wherever nobody put it into words; common knows no other room's types.
+  if (error instanceof Error && error.name === "HostError") {
+    return new TnblockError("host-fault", `Cannot go on: ${error.message}`, { cause: error });
+  }
   const text = error instanceof Error ? error.message : String(error);
   return new TnblockError("internal", `Unexpected failure: ${text}`, { cause: error });
 }

@@ -20,7 +20,8 @@ export const PROGRAM_MS = 10_000;
 
 /**
  * A `scan` or `rescan` on a path that has just died hangs in the kernel until the session's recovery
- * time-out. Ours is {@link ISCSI_REPLACEMENT_S}; past it the path counts as failed.
+ * time-out: {@link ISCSI_REPLACEMENT_S} below a map, and this is a little longer. Without a map it is
+ * {@link ISCSI_ONLY_PATH_S}: then we give up long before the kernel does, and its write goes on.
  */
 export const SCSI_CONTROL_MS = 20_000;
 

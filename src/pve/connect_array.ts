@@ -18,6 +18,8 @@ import { drawLogin } from "./login_budget.ts";
 export interface ArrayConnection {
   /** The array; connects and logs in when that has not been done, or the connection was lost. */
   open(): Promise<Caller>;
+  /** From now on connecting and trying again go by this deadline: what was begun is undone or finished. */
+  useDeadline(deadline: Deadline): void;
   close(): Promise<void>;
 }
 
@@ -29,15 +31,15 @@ export function connectArray(
   storage: string,
   api: ApiSettings,
   world: Pick<HookWorld, "host" | "log" | "limitLogins" | "onArrayCall">,
-  deadline: Deadline,
+  callersDeadline: Deadline,
 ): ArrayConnection {
   const { host, log } = world;
   let opening: Promise<Session> | undefined;
   let closed = false;
+  let deadline = callersDeadline;
 
   const connect = async (): Promise<Session> => {
-    // Past the caller's deadline there is still something to undo: then the connection has its own.
-    const bounds = deadline.leftMs() > 0 ? deadline.bounds(CONNECT_MS) : { deadlineMs: CONNECT_MS };
+    const bounds = deadline.bounds(CONNECT_MS);
     const memory = `/run/tnblock/${storage}.dialect`;
     const remembered = dialectOf(await host.files.readText(memory));
     const session = await openSession({
@@ -47,9 +49,12 @@ export function connectArray(
       ...(api.user === undefined ? {} : { user: api.user }),
       trust: await trustOf(host, api.tls),
       connectDeadlineMs: bounds.deadlineMs,
-      ...("signal" in bounds ? { signal: bounds.signal } : {}),
+      signal: bounds.signal,
       clock: host,
-      loginBudget: () => world.limitLogins ? drawLogin(host, bounds) : Promise.resolve(),
+      loginBudget: () =>
+        world.limitLogins
+          ? drawLogin(host, `${api.hosts[0]}:${api.port}`, bounds)
+          : Promise.resolve(),
       ...(remembered === undefined ? {} : { dialect: remembered }),
     });
     // Asking for a dialect that the array does not know costs a connection: remember the right one.
@@ -108,6 +113,9 @@ export function connectArray(
           return await timed(method, () => open.callJob(method, params, options));
         },
       };
+    },
+    useDeadline: (next) => {
+      deadline = next;
     },
     close: async () => {
       closed = true;

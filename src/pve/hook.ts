@@ -6,7 +6,7 @@ import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
-import { METHODS, PURE_METHODS } from "./methods.ts";
+import { METHODS, PURE_METHODS, Revocable } from "./methods.ts";
 import { openStorage } from "./open_storage.ts";
 import { failureLine, type HookRequest, parseRequest, successLine } from "./request.ts";
 import { parseStorageId } from "./settings.ts";
@@ -37,7 +37,19 @@ export interface HookAnswer {
   readonly reply: Promise<{ readonly text: string; readonly ok: boolean }>;
   /** Resolves when nothing is under way any more: past the deadline, what was begun has been undone or finished. */
   readonly settled: Promise<void>;
+  /** To be called when nobody could be given the reply: what was made for the caller is taken back. */
+  undelivered(): Promise<void>;
 }
+
+/** What a request came to. */
+interface Outcome {
+  readonly text: string;
+  readonly ok: boolean;
+  readonly takeBack: () => Promise<void>;
+}
+
+/** Time for taking back what nobody wants any more: longer than any reload. */
+const TAKE_BACK_MS = 150_000;
 
 /** Answers one request line. Never rejects: every failure becomes a reply. */
 export function answer(line: string, world: HookWorld): HookAnswer {
@@ -46,29 +58,63 @@ export function answer(line: string, world: HookWorld): HookAnswer {
     return {
       reply: Promise.resolve({ text: failureLine(id, error), ok: false }),
       settled: Promise.resolve(),
+      undelivered: () => Promise.resolve(),
     };
   }
   const deadline = new Deadline(world.host, request.deadlineMs);
-  const work = perform(request, world, deadline).then(
-    (result) => ({ text: successLine(id, result), ok: true }),
-    (failure: unknown) => ({ text: failureLine(id, failure), ok: false }),
+  const nothing = () => Promise.resolve();
+  const work: Promise<Outcome> = perform(request, world, deadline).then(
+    (result) =>
+      result instanceof Revocable
+        ? {
+          text: successLine(id, result.result),
+          ok: true,
+          takeBack: revoker(result, request, world),
+        }
+        : { text: successLine(id, result), ok: true, takeBack: nothing },
+    (failure: unknown) => ({ text: failureLine(id, failure), ok: false, takeBack: nothing }),
   );
   const finished = new AbortController();
+  let isLate = false;
   const late = world.host.wait(request.deadlineMs, finished.signal).then(
     () => {
       const timeout = new TnblockError(
         "timeout",
         `Cannot finish ${request.method} on storage "${request.storage}": ${request.deadlineMs} ms have passed`,
       );
+      isLate = true;
       deadline.expire(timeout);
       return { text: failureLine(id, timeout), ok: false };
     },
     // The work was done first.
     () => work,
   );
-  const reply = Promise.race([work, late]);
-  const settled = work.then(() => finished.abort());
-  return { reply, settled };
+  const settled = work.then(async ({ takeBack }) => {
+    finished.abort();
+    // It was done after all, a moment after the caller was told that it was not.
+    if (isLate) await takeBack();
+  });
+  return {
+    reply: Promise.race([work, late]),
+    settled,
+    undelivered: async () => await (await work).takeBack(),
+  };
+}
+
+/** Takes a result back in a storage opened anew: the request's own is closed by then. */
+function revoker(made: Revocable, request: HookRequest, world: HookWorld): () => Promise<void> {
+  return async () => {
+    const storage = await openStorage(request, world, new Deadline(world.host, TAKE_BACK_MS));
+    try {
+      await made.takeBack(storage);
+      world.log.info(`took back what ${request.method} made: nobody was there for the answer`);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      world.log.warning(`could not take back what ${request.method} made: ${reason}`);
+    } finally {
+      await storage.close();
+    }
+  };
 }
 
 async function perform(

@@ -1,12 +1,12 @@
 /**
- * The logins of a node: all its processes draw on one budget, because TrueNAS counts them by address
- * and locks out a node that makes more than 20 a minute (`middlewared/utils/rate_limit/cache.py`).
+ * The logins of a node at one array: all its processes draw on one budget, because TrueNAS counts them
+ * by address and locks out a node that makes more than 20 a minute (`middlewared/utils/rate_limit/cache.py`).
  */
+import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { TnblockError } from "../common/error.ts";
 import type { Bounds, Host } from "../host/host.ts";
 
-const FILE = "/run/tnblock/logins.json";
 /** Logins that may come at once ... */
 const BURST = 15;
 /** ... and milliseconds after which one more is allowed. */
@@ -25,14 +25,16 @@ export function refill(
 }
 
 /**
- * Takes one login from the node's budget.
+ * Takes one login from the node's budget for an array, known by its first address and port.
  *
  * @throws TnblockError `rate-limited` when there is none left, with the time until the next.
  */
-export async function drawLogin(host: Host, bounds: Bounds): Promise<void> {
-  const release = await host.lock("login-budget", bounds);
+export async function drawLogin(host: Host, array: string, bounds: Bounds): Promise<void> {
+  const name = `logins-${createHash("sha256").update(array).digest("hex").slice(0, 16)}`;
+  const file = `/run/tnblock/${name}.json`;
+  const release = await host.lock(name, bounds);
   try {
-    const text = await host.files.readText(FILE);
+    const text = await host.files.readText(file);
     const parsed = v.safeParse(stateSchema, text === undefined ? undefined : parseJson(text));
     const state = refill(
       parsed.success ? parsed.output : { left: BURST, at: host.now() },
@@ -47,7 +49,7 @@ export async function drawLogin(host: Host, bounds: Bounds): Promise<void> {
       );
     }
     await host.files.replaceText(
-      FILE,
+      file,
       JSON.stringify({ left: state.left - 1, at: state.at }),
       0o600,
     );

@@ -14,7 +14,15 @@ import type { Storage } from "../volumes/storage.ts";
 import { validateStorage } from "../volumes/validate.ts";
 import { formatVolumeName, isCloudInit, ownerOf, parseVolumeName } from "./volume_name.ts";
 
-/** Does one method's work. */
+/** A result that is worth nothing unless the caller hears of it, with what takes it back. */
+export class Revocable {
+  constructor(
+    readonly result: unknown,
+    readonly takeBack: (storage: Storage) => Promise<void>,
+  ) {}
+}
+
+/** Does one method's work; gives the result, or a {@link Revocable} one. */
 export type Method = (
   storage: Storage,
   args: Readonly<Record<string, unknown>>,
@@ -75,7 +83,7 @@ function noSnapshot(snapshot: string | null | undefined): void {
   );
 }
 
-async function allocImage(storage: Storage, args: unknown): Promise<string> {
+async function allocImage(storage: Storage, args: unknown): Promise<string | Revocable> {
   const { vmid, format, name, sizeKiB } = parse(SCHEMAS.alloc, args);
   if (format !== null && format !== undefined && format !== "raw") {
     throw new TnblockError(
@@ -96,7 +104,14 @@ async function allocImage(storage: Storage, args: unknown): Promise<string> {
     repeatable: wanted !== undefined && isCloudInit(wanted),
     ...(wanted === undefined ? { prefix: `vm-${vmid}-disk-` } : { name: wanted }),
   });
-  return formatVolumeName(isCloudInit(made.zvol) ? { zvol: made.zvol, tag: undefined } : made);
+  const volname = formatVolumeName(
+    isCloudInit(made.zvol) ? { zvol: made.zvol, tag: undefined } : made,
+  );
+  if (!made.isNew) return volname;
+  return new Revocable(volname, async (storage) => {
+    const token = await prepareFree(storage, made);
+    if (token !== undefined) await finishFree(storage, token);
+  });
 }
 
 async function listImages(storage: Storage, args: unknown): Promise<unknown[]> {

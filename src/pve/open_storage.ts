@@ -35,7 +35,11 @@ export async function openStorage(
     host,
     log,
     deadline,
-    undoDeadline: () => new Deadline(host, UNDO_MS),
+    undoDeadline: () => {
+      const undo = new Deadline(host, UNDO_MS);
+      connection.useDeadline(undo);
+      return undo;
+    },
     clusterId: await clusterId(host, deadline.bounds()),
     transport: settings.transport.kind === "iscsi"
       ? iscsiTransport(settings.transport, parts)

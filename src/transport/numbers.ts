@@ -4,9 +4,12 @@
  */
 import { TnblockError } from "../common/error.ts";
 
-/** LUNs below this are addressed the same way by every initiator (peripheral addressing, SAM). */
+/** LUNs below this need one byte only: every initiator addresses them the same way. */
 const SIMPLE_LUNS = 256;
-/** LUNs up to this are addressed flat (SAM-5, 4.7.7.3) when no simple one is free. */
+/**
+ * The highest LUN of TrueNAS, used when no simple one is free: Linux and SCST both put up to 14 bits into
+ * the peripheral form (docs/kernel-facts.md).
+ */
 const HIGHEST_LUN = 16382;
 /** NSIDs stay below this. */
 const NSID_LIMIT = 1024;

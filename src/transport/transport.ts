@@ -16,13 +16,19 @@ export type DiskIdentity =
   }
   | { readonly kind: "nvme-tcp"; readonly nsid: number; readonly uuid: string };
 
+/** A row of the array that is part of an export. */
+export interface ExportRow {
+  readonly kind: "extent" | "mapping" | "namespace";
+  readonly id: number;
+}
+
 /** A zvol's export as the array has it now. */
 export interface VolumeExport {
   /** Full path, e.g. `tank/pve/vm-100-disk-0`. */
   readonly zvol: string;
   readonly identity: DiskIdentity;
-  /** Row ids, for removing: extent and mapping, or the namespace. */
-  readonly rows: readonly number[];
+  /** In the order of removing: mapping and extent, or the namespace. */
+  readonly rows: readonly ExportRow[];
   /** False when the administrator has switched it off: it is there, but no disk appears. */
   readonly enabled: boolean;
 }
@@ -33,7 +39,7 @@ export type ExportLookup =
   | { readonly kind: "none" }
   | { readonly kind: "ours"; readonly export: VolumeExport }
   /** Half of an export of ours: an extent without mapping. */
-  | { readonly kind: "half"; readonly rows: readonly number[] }
+  | { readonly kind: "half"; readonly rows: readonly ExportRow[] }
   /** Exported some other way: another target or subsystem, or several times. */
   | { readonly kind: "foreign"; readonly what: string };
 
@@ -80,17 +86,22 @@ export interface Transport {
   /** How one zvol is exported now, whatever exports it; a fresh read. */
   lookUp(array: Caller, zvol: string, deadline: Deadline): Promise<ExportLookup>;
   /**
-   * Exports a zvol that {@link lookUp} found to be free, and returns what the array made.
-   * What a failure leaves behind is removed by {@link removeExport} after another look.
+   * Exports a zvol, and returns what the array made. What a failure leaves behind is removed by
+   * {@link removeExport} after another look.
+   *
+   * @param isNew the zvol was made just now: an export that names its path belonged to a dead volume
+   *   of that name, whose identity must not come back, and is removed first.
+   * @throws TnblockError `not-ours` when somebody else's export is on the zvol.
    */
   createExport(
     array: Caller,
     zvol: string,
     groundwork: Groundwork,
+    isNew: boolean,
     deadline: Deadline,
   ): Promise<VolumeExport>;
   /** Removes an export by its rows; rows that are gone already are fine. */
-  removeExport(array: Caller, rows: readonly number[]): Promise<void>;
+  removeExport(array: Caller, rows: readonly ExportRow[]): Promise<void>;
 
   /** Connects the portals that are not; one live portal is enough, each missing one is a warning. */
   connect(deadline: Deadline): Promise<void>;
@@ -104,11 +115,12 @@ export interface Transport {
   attach(identity: DiskIdentity, size: number, deadline: Deadline): Promise<AttachedDisk>;
   /**
    * The disk when it is attached already, its identity read live and its size right; undefined when
-   * anything is missing or differs.
+   * anything differs. With `whole` every live portal must carry it; without, one path is enough.
    */
   attached(
     identity: DiskIdentity,
     size: number,
+    whole: boolean,
     deadline: Deadline,
   ): Promise<AttachedDisk | undefined>;
   /** Who uses the disk on this node, in words; empty when nobody does or it is not here. */

@@ -73,8 +73,19 @@ export function outcomeOf(error: unknown): Outcome {
 
 const hasCode = (error: unknown, code: ErrorCode) => arrayErrorIn(error)?.code === code;
 
+/** ENOENT, and EZFS_NOENT of the libraries behind 26. */
+const ABSENT: readonly number[] = [2, 2009];
+
 /** The thing named does not exist (or its parent does not). */
 export const isNotFound = (error: unknown): boolean => hasCode(error, "not-found");
+/**
+ * The array's own number says that the thing named does not exist. Destruction goes by this, not by
+ * {@link isNotFound}, which also knows the words of errors without a telling number.
+ */
+export const isAbsent = (error: unknown): boolean => {
+  const found = arrayErrorIn(error);
+  return found?.code === "not-found" && ABSENT.includes(found.errno ?? 0);
+};
 /** A thing of that name, number or path is there already. */
 export const isExists = (error: unknown): boolean => hasCode(error, "exists");
 /** Held for the moment (EBUSY): trying again may help. */

@@ -19,8 +19,9 @@ export async function read<T>(
   wait: Wait = {},
 ): Promise<T> {
   const answer = await caller.call(request.method, request.params, {
-    deadlineMs: READ_DEADLINE_MS,
     ...wait,
+    // Whoever has more time than a read takes does not want to spend it on one that hangs.
+    deadlineMs: Math.min(READ_DEADLINE_MS, wait.deadlineMs ?? READ_DEADLINE_MS),
     lane: "read",
     doing: request.doing,
   });

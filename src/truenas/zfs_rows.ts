@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import type { Caller, Wait } from "./caller.ts";
-import { isNotFound } from "./errors.ts";
+import { isAbsent } from "./errors.ts";
 import { bag, read, type Request, rows } from "./request.ts";
 import { nameOf, numberOf, textOf, timeOf, userPropertiesOf } from "./value.ts";
 
@@ -147,7 +147,7 @@ export async function readOne(
     return (await queryResources(caller, { paths: [name] }, doing, wait))[0];
   } catch (error) {
     // 26 leaves a missing path out, 25.10 refuses.
-    if (isNotFound(error)) return undefined;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
 }
@@ -167,7 +167,7 @@ export async function readMany(
   try {
     return await queryResources(caller, { paths }, doing, wait);
   } catch (error) {
-    if (!isNotFound(error)) throw error;
+    if (!isAbsent(error)) throw error;
     // 25.10 fails the whole call for one missing path, and names it only in its text.
     const each = await Promise.all(paths.map((path) => readOne(caller, path, doing, wait)));
     return each.filter((row) => row !== undefined);
@@ -191,7 +191,7 @@ export async function readChildren(
       const query = { paths: [parent], get_children: true, ...depth };
       found = await queryResources(caller, query, doing, wait);
     } catch (error) {
-      if (!isNotFound(error)) throw error;
+      if (!isAbsent(error)) throw error;
       found = [];
     }
   }

@@ -3,7 +3,7 @@
  * it, and verify what the link reaches. Idempotent: what is right already is left as it is, what has
  * the wrong size or lost its link is repaired.
  */
-import { TnblockError, withContext } from "../common/error.ts";
+import { type ErrorCode, TnblockError, withContext } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { ensureLink, linkPath, readLinkTarget } from "../host/links.ts";
 import { type AttachedDisk, tagOf } from "../transport/transport.ts";
@@ -11,6 +11,9 @@ import { detachVolume, isMeant, otherDiskActive, withVolumeLock } from "./attach
 import { type KnownDisk, readKnownDisk, writeKnownDisk } from "./known_disks.ts";
 import { resolveVolume } from "./resolve.ts";
 import type { Storage } from "./storage.ts";
+
+/** What says that the array could not be asked, not that it said no. */
+const API_AWAY: readonly ErrorCode[] = ["unreachable", "rate-limited", "timeout"];
 
 /** Activates a volume. */
 export async function activate(storage: Storage, volume: VolumeRef): Promise<null> {
@@ -25,9 +28,10 @@ export async function activate(storage: Storage, volume: VolumeRef): Promise<nul
     ]);
     // The array says that the name means today's disk: what this node held under it before goes.
     if (before !== undefined && known === undefined) await letGoOfOlder(storage, volume, before);
+    // Before the paths: whoever cleans up after a failure must know what may be attached.
+    await writeKnownDisk(storage, volume.zvol, disk);
     const attached = await storage.transport.attach(disk.identity, disk.size, storage.deadline);
     await linkDisk(storage, volume, disk, attached);
-    await writeKnownDisk(storage, volume.zvol, disk);
     storage.log.info(
       `"${volume.zvol}" is ${attached.device}, ${attached.paths} path${
         attached.paths === 1 ? "" : "s"
@@ -53,7 +57,7 @@ async function letGoOfOlder(
 async function isActive(storage: Storage, volume: VolumeRef, known: KnownDisk): Promise<boolean> {
   const target = await readLinkTarget(storage.host, linkPath(storage.settings.id, volume.zvol));
   if (target === undefined) return false;
-  const disk = await storage.transport.attached(known.identity, known.size, storage.deadline);
+  const disk = await storage.transport.attached(known.identity, known.size, true, storage.deadline);
   return disk !== undefined && disk.link === target;
 }
 
@@ -77,8 +81,8 @@ async function currentDisk(
     const { identity } = found.export;
     return { tag: tagOf(identity), identity, size: found.zvol.volsize };
   } catch (error) {
-    const away = error instanceof TnblockError &&
-      ["unreachable", "rate-limited"].includes(error.code);
+    const away = error instanceof TnblockError && API_AWAY.includes(error.code) &&
+      storage.deadline.leftMs() > 0;
     if (known === undefined || !away) throw error;
     storage.log.warning(
       `the API does not answer (${error.message}); using the identity of "${volume.zvol}" that was last verified here`,
@@ -98,7 +102,7 @@ async function linkDisk(
   await ensureLink(storage.host, link, attached.link);
   const { files } = storage.host;
   const [again, reached, expected] = await Promise.all([
-    storage.transport.attached(disk.identity, disk.size, storage.deadline),
+    storage.transport.attached(disk.identity, disk.size, false, storage.deadline),
     files.status(link),
     files.status(attached.device),
   ]);

@@ -8,6 +8,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
+import { destroyZvol } from "./destroy.ts";
 import { freeName } from "./free_name.ts";
 import { checkDataset, checkRoom, isOfOperation, isOurs, marks } from "./ownership.ts";
 import { planSize, type VolumeSize } from "./size.ts";
@@ -29,6 +30,8 @@ export interface NewVolume {
 export interface AllocatedVolume {
   readonly zvol: string;
   readonly tag: ExportTag;
+  /** False when it was there before, and is not this operation's to take back. */
+  readonly isNew: boolean;
 }
 
 /** How often another number is tried when somebody else took the name at the same moment. */
@@ -72,13 +75,13 @@ async function create(
   for (let attempt = 1;; attempt++) {
     const zvol = chooseName(storage, wanted, names, existing);
     try {
-      return await undoing(storage.log, async (onFailure) => {
+      return await undoing(storage, async (onFailure) => {
         await createZvol(storage, array, zvol, size, operation, onFailure);
         storage.deadline.check();
         const made = await createExport(storage, array, zvol, groundwork, onFailure);
         // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
         storage.deadline.check();
-        return { zvol, tag: tagOf(made.identity) };
+        return { zvol, tag: tagOf(made.identity), isNew: true };
       });
     } catch (error) {
       // Another node or cluster took the name between the reads and the write.
@@ -135,7 +138,7 @@ async function createZvol(
     const fresh = await storage.array();
     const found = await zvols.read(fresh, path);
     if (found === undefined || !isOfOperation(found, operation)) return false;
-    await zvols.destroy(fresh, path);
+    await destroyZvol(storage, fresh, path, storage.undoDeadline());
     return true;
   });
   try {
@@ -173,7 +176,7 @@ async function createExport(
     await transport.removeExport(fresh, found.kind === "ours" ? found.export.rows : found.rows);
     return true;
   });
-  return await transport.createExport(array, path, groundwork, storage.deadline);
+  return await transport.createExport(array, path, groundwork, true, storage.deadline);
 }
 
 /** A volume that is there already: its export is used, or made when it is missing. */
@@ -186,13 +189,13 @@ async function exportExisting(
   const { transport, deadline, settings } = storage;
   const zvol = existing.name.slice(settings.dataset.length + 1);
   const found = await transport.lookUp(array, existing.name, deadline);
-  if (found.kind === "ours") return { zvol, tag: tagOf(found.export.identity) };
+  if (found.kind === "ours") return { zvol, tag: tagOf(found.export.identity), isNew: false };
   if (found.kind === "foreign") {
     throw new TnblockError(
       "not-ours",
       `Cannot use the volume "${zvol}": it is exported as ${found.what}`,
     );
   }
-  const made = await transport.createExport(array, existing.name, groundwork, deadline);
-  return { zvol, tag: tagOf(made.identity) };
+  const made = await transport.createExport(array, existing.name, groundwork, false, deadline);
+  return { zvol, tag: tagOf(made.identity), isNew: false };
 }

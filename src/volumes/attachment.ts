@@ -2,7 +2,8 @@
 import { TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { sameTag } from "../common/volume.ts";
-import { linkPath, removeLink } from "../host/links.ts";
+import { HostError } from "../host/host.ts";
+import { linkPath, readLinkTarget, removeLink } from "../host/links.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
 import { forgetKnownDisk, type KnownDisk } from "./known_disks.ts";
 import type { Storage } from "./storage.ts";
@@ -16,14 +17,25 @@ export async function withVolumeLock<T>(
   zvol: string,
   work: () => Promise<T>,
 ): Promise<T> {
-  const release = await storage.host.lock(
-    `volume-${storage.settings.id}-${zvol}`,
-    storage.deadline.bounds(VOLUME_LOCK_MS),
-  );
+  const release = await lockVolume(storage, zvol);
   try {
     return await work();
   } finally {
     release();
+  }
+}
+
+async function lockVolume(storage: Storage, zvol: string): Promise<() => void> {
+  const { host, settings, deadline } = storage;
+  try {
+    return await host.lock(`volume-${settings.id}-${zvol}`, deadline.bounds(VOLUME_LOCK_MS));
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code !== "ETIMEDOUT") throw error;
+    throw new TnblockError(
+      "busy",
+      `Cannot work on the volume "${zvol}": another operation on it has not ended in time`,
+      { cause: error },
+    );
   }
 }
 
@@ -43,6 +55,29 @@ export function otherDiskActive(volume: VolumeRef): TnblockError {
     },
   );
 }
+
+/**
+ * The identity that the volume's link names, for when nothing else on this node knows it; undefined
+ * without a link. The link is ours, and named after the disk.
+ */
+export async function linkedIdentity(
+  storage: Storage,
+  volume: VolumeRef,
+): Promise<DiskIdentity | undefined> {
+  const target = await readLinkTarget(storage.host, linkPath(storage.settings.id, volume.zvol));
+  const naa = /(?:mpath-3|wwn-0x)([0-9a-f]{32})$/.exec(target ?? "")?.[1];
+  const uuid = /nvme-uuid\.([0-9a-f-]{36})$/.exec(target ?? "")?.[1];
+  if (naa !== undefined && storage.transport.kind === "iscsi") {
+    return { kind: "iscsi", naa, lun: volume.tag?.kind === "lun" ? volume.tag.lun : NO_NUMBER };
+  }
+  if (uuid !== undefined && storage.transport.kind === "nvme-tcp") {
+    return { kind: "nvme-tcp", uuid, nsid: NO_NUMBER };
+  }
+  return undefined;
+}
+
+/** A number that no LUN and no namespace has: letting go works by naa and uuid alone. */
+const NO_NUMBER = -1;
 
 /** Refuses while anybody on this node uses the disk. */
 export async function refuseUsers(

@@ -1,9 +1,9 @@
 /** Letting a node forget a volume. The array is not needed for it. */
 import type { VolumeRef } from "../common/volume.ts";
-import { linkPath, removeLink } from "../host/links.ts";
 import {
   detachVolume,
   isMeant,
+  linkedIdentity,
   otherDiskActive,
   refuseUsers,
   withVolumeLock,
@@ -20,12 +20,10 @@ export async function deactivate(storage: Storage, volume: VolumeRef): Promise<n
   return await withVolumeLock(storage, volume.zvol, async () => {
     const known = await readKnownDisk(storage, volume.zvol);
     if (known !== undefined && !isMeant(volume, known)) throw otherDiskActive(volume);
-    if (known === undefined) {
-      await removeLink(storage.host, linkPath(storage.settings.id, volume.zvol));
-      return null;
-    }
-    await refuseUsers(storage, volume, known.identity);
-    await detachVolume(storage, volume, known.identity);
+    const identity = known?.identity ?? await linkedIdentity(storage, volume);
+    if (identity === undefined) return null;
+    await refuseUsers(storage, volume, identity);
+    await detachVolume(storage, volume, identity);
     return null;
   });
 }

@@ -3,29 +3,35 @@
  * the node lets go of the disk; after the lock the array's objects are removed, in writes that cannot
  * reach the target or subsystem. What is gone already is fine, at every step.
  */
+import { Buffer } from "node:buffer";
 import * as v from "valibot";
+import type { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
-import { BACK_OFF_MS } from "../common/timing.ts";
-import type { DiskIdentity, ExportLookup } from "../transport/transport.ts";
+import type { DiskIdentity, ExportLookup, ExportRow } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
-import { isBusy, isNotFound } from "../truenas/errors.ts";
+import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
-import * as zvols from "../truenas/zvols.ts";
+import type * as zvols from "../truenas/zvols.ts";
 import { detachVolume, refuseUsers, withVolumeLock } from "./attachment.ts";
+import { destroyZvol, refuseDependents } from "./destroy.ts";
 import { readKnownDisk } from "./known_disks.ts";
-import { requireOurs, requireTag } from "./resolve.ts";
-import { type Storage, zvolPath } from "./storage.ts";
+import { look } from "./look.ts";
+import { requireKind, requireOurs, requireTag } from "./resolve.ts";
+import type { Storage } from "./storage.ts";
+import { readUnfinished, type Unfinished, writeUnfinished } from "./unfinished_frees.ts";
 
 /** What the first step verified, so that the second removes that and nothing else. */
 const tokenSchema = v.object({
   v: v.literal(1),
   storage: v.string(),
   zvol: v.string(),
-  /** Undefined when the zvol was gone and only rows are left. */
+  /** Null when the zvol was gone and only rows are left. */
   made: v.nullable(v.object({ guid: v.nullable(v.string()), createdMs: v.number() })),
   /** Rows of the export that was seen; empty when there was none. */
-  rows: v.array(v.number()),
+  rows: v.array(
+    v.object({ kind: v.picklist(["extent", "mapping", "namespace"]), id: v.number() }),
+  ),
 });
 
 type FreeToken = v.InferOutput<typeof tokenSchema>;
@@ -40,16 +46,18 @@ export async function prepareFree(
   storage: Storage,
   volume: VolumeRef,
 ): Promise<string | undefined> {
+  requireKind(storage, volume);
   return await withVolumeLock(storage, volume.zvol, async () => {
     const array = await storage.array();
-    const { zvol, found } = await lookAgain(storage, array, volume.zvol);
+    const { zvol, found } = await look(storage, array, volume.zvol, storage.deadline);
     if (zvol !== undefined) requireOurs(storage, zvol);
-    const rows = rowsToRemove(volume, found);
+    const rows = await rowsToRemove(storage, volume, zvol, found);
     if (zvol === undefined && rows.length === 0) {
       await letGo(storage, volume, undefined);
+      await writeUnfinished(storage, volume, undefined);
       return undefined;
     }
-    if (zvol !== undefined) await refuseDependents(storage, array, zvol);
+    if (zvol !== undefined) await refuseSnapshots(array, zvol.name, storage.deadline);
     await letGo(storage, volume, found.kind === "ours" ? found.export.identity : undefined);
     const token: FreeToken = {
       v: 1,
@@ -58,31 +66,38 @@ export async function prepareFree(
       made: zvol === undefined ? null : { guid: zvol.guid ?? null, createdMs: zvol.createdMs },
       rows: [...rows],
     };
+    await writeUnfinished(storage, volume, token.made);
     return Buffer.from(JSON.stringify(token)).toString("base64url");
   });
 }
 
-/** Removes what the token names: export first, then the zvol. Repeating it goes on where it stopped. */
+/**
+ * Removes what the token names: export first, then the zvol. Once the first write is sent the caller's
+ * deadline ends nothing any more; a lost answer is looked up. Repeating it goes on where it stopped.
+ */
 export async function finishFree(storage: Storage, token: string): Promise<null> {
   const plan = readToken(storage, token);
   return await withVolumeLock(storage, plan.zvol, async () => {
     const array = await storage.array();
-    const { zvol, found } = await lookAgain(storage, array, plan.zvol);
+    const { zvol, found } = await look(storage, array, plan.zvol, storage.deadline);
     // Made anew since: today's disk of that name is none of ours to free.
-    if (zvol !== undefined && !isSame(plan, zvol)) return null;
-    if (found.kind === "ours" && zvol !== undefined) {
-      await refuseUsers(storage, { zvol: plan.zvol, tag: undefined }, found.export.identity);
+    if (zvol !== undefined && !isSame(plan.made, zvol)) return null;
+    if (found.kind === "foreign") throw foreignExport(plan.zvol, found.what);
+    const rows = exportRows(found).filter((row) => zvol !== undefined || isPlanned(plan, row));
+    if (zvol !== undefined) {
+      requireOurs(storage, zvol);
+      await refuseSnapshots(array, zvol.name, storage.deadline);
+      if (found.kind === "ours") {
+        await refuseUsers(storage, { zvol: plan.zvol, tag: undefined }, found.export.identity);
+      }
     }
     storage.deadline.check();
-    if (found.kind === "ours" || found.kind === "half") {
-      const rows = found.kind === "ours" ? found.export.rows : found.rows;
-      if (zvol !== undefined || rows.some((row) => plan.rows.includes(row))) {
-        await storage.transport.removeExport(array, rows);
-      }
-    } else if (found.kind === "foreign") {
-      throw foreignExport(plan.zvol, found.what);
+    const deadline = storage.undoDeadline();
+    if (rows.length > 0) await removeExport(storage, plan.zvol, rows, deadline);
+    if (zvol !== undefined) {
+      await destroyZvol(storage, await storage.array(), zvol.name, deadline);
     }
-    if (zvol !== undefined) await destroyZvol(storage, array, zvol);
+    await writeUnfinished(storage, plan, undefined);
     return null;
   });
 }
@@ -95,60 +110,85 @@ function readToken(storage: Storage, token: string): FreeToken {
   } catch {
     // Told below, like every other token that is not ours.
   }
-  throw new TnblockError("invalid", "Cannot finish freeing: the token is none of this storage", {
-    field: "args.token",
-  });
+  throw new TnblockError(
+    "invalid",
+    "Cannot finish freeing: the token is none of this storage",
+    { field: "args.token" },
+  );
 }
 
-/** Zvol and export, fresh and side by side: memory never decides destruction. */
-async function lookAgain(
+function exportRows(found: ExportLookup): readonly ExportRow[] {
+  if (found.kind === "ours") return found.export.rows;
+  return found.kind === "half" ? found.rows : [];
+}
+
+function isPlanned(plan: FreeToken, row: ExportRow): boolean {
+  return plan.rows.some((planned) => planned.kind === row.kind && planned.id === row.id);
+}
+
+/**
+ * The export's rows, when the name means this volume. A zvol whose export is gone has nothing that
+ * could be compared with the name: it is freed only when this node began to free it under that name.
+ */
+async function rowsToRemove(
   storage: Storage,
-  array: Caller,
-  zvol: string,
-): Promise<{ zvol: zvols.Zvol | undefined; found: ExportLookup }> {
-  const path = zvolPath(storage, zvol);
-  const [read, found] = await Promise.all([
-    zvols.read(array, path, storage.deadline.bounds()),
-    storage.transport.lookUp(array, path, storage.deadline),
-  ]);
-  return { zvol: read, found };
-}
-
-function rowsToRemove(volume: VolumeRef, found: ExportLookup): readonly number[] {
-  if (found.kind === "none") return [];
+  volume: VolumeRef,
+  zvol: zvols.Zvol | undefined,
+  found: ExportLookup,
+): Promise<readonly ExportRow[]> {
   if (found.kind === "foreign") throw foreignExport(volume.zvol, found.what);
-  if (found.kind === "half") return found.rows;
-  requireTag(volume, found.export);
-  return found.export.rows;
+  if (found.kind === "ours") requireTag(volume, found.export);
+  else if (zvol !== undefined && volume.tag !== undefined) {
+    const begun = await readUnfinished(storage, volume);
+    if (begun === undefined || !isSame(begun, zvol)) {
+      throw new TnblockError(
+        "volume-replaced",
+        `Cannot free the volume "${volume.zvol}": "${zvol.name}" is on the array, but nothing exports it, so that nothing shows whether the name means it`,
+        { hint: "Look at it in TrueNAS, then run tnblock cleanup-orphans" },
+      );
+    }
+  }
+  return exportRows(found);
 }
 
 function foreignExport(zvol: string, what: string): TnblockError {
   return new TnblockError(
     "in-use",
     `Cannot free the volume "${zvol}": it is also exported as ${what}`,
-    {
-      hint: "Remove that export in TrueNAS first; tnblock leaves it alone",
-    },
+    { hint: "Remove that export in TrueNAS first; tnblock leaves it alone" },
   );
 }
 
-/** Refuses while clones hang on the zvol's snapshots: the array would fail half-way, after the export is gone. */
-async function refuseDependents(storage: Storage, array: Caller, zvol: zvols.Zvol): Promise<void> {
-  const wait = storage.deadline.bounds();
-  const names = await snapshots.names(array, zvol.name, wait);
-  if (names.length === 0) return;
-  const clones = await zvols.clones(array, zvol.name, wait);
-  if (clones.length === 0) return;
-  const list = clones.slice(0, 10).map((clone) => clone.name).join(", ");
-  throw new TnblockError(
-    "has-dependents",
-    `Cannot free "${zvol.name}": ${clones.length} clone${
-      clones.length === 1 ? " hangs" : "s hang"
-    } on it: ${list}`,
-    {
-      hint: "Free the clones first",
-    },
-  );
+async function refuseSnapshots(array: Caller, path: string, deadline: Deadline): Promise<void> {
+  const names = await snapshots.names(array, path, deadline.bounds());
+  await refuseDependents(array, path, names, deadline);
+}
+
+/** How often a removal whose answer was lost is looked at and gone on with. */
+const REMOVAL_TRIES = 3;
+
+/** Removes the export; what became of a lost answer is looked up, and what is left is removed. */
+async function removeExport(
+  storage: Storage,
+  zvol: string,
+  rows: readonly ExportRow[],
+  deadline: Deadline,
+): Promise<void> {
+  let left = rows;
+  for (let attempt = 1; left.length > 0; attempt++) {
+    try {
+      await storage.transport.removeExport(await storage.array(), left);
+      return;
+    } catch (error) {
+      const isLost = isUnknownOutcome(error) || arrayErrorIn(error)?.code === "unreachable";
+      if (!isLost || attempt >= REMOVAL_TRIES) throw error;
+      const { found } = await look(storage, await storage.array(), zvol, deadline);
+      const planned = left;
+      left = exportRows(found).filter((row) =>
+        planned.some((one) => one.kind === row.kind && one.id === row.id)
+      );
+    }
+  }
 }
 
 /** Makes this node forget the disk, and what it knew under the name before; refuses while either is used. */
@@ -163,48 +203,6 @@ async function letGo(
   for (const disk of disks) await detachVolume(storage, volume, disk);
 }
 
-function isSame(plan: FreeToken, zvol: zvols.Zvol): boolean {
-  if (plan.made === null) return false;
-  return plan.made.guid === (zvol.guid ?? null) && plan.made.createdMs === zvol.createdMs;
-}
-
-/** Destroys the zvol with its snapshots; "busy" is tried again until the worker's time is over. */
-async function destroyZvol(storage: Storage, array: Caller, zvol: zvols.Zvol): Promise<void> {
-  const names = await snapshots.names(array, zvol.name, storage.deadline.bounds());
-  if (names.length > 0) {
-    await refuseDependents(storage, array, zvol);
-    if (array.release.can.recursiveDestroysClones) {
-      await deleteSnapshots(array, zvol.name, names);
-    }
-  }
-  for (let attempt = 1;; attempt++) {
-    try {
-      return await zvols.destroy(array, zvol.name, { withSnapshots: names.length > 0 });
-    } catch (error) {
-      if (isNotFound(error)) return;
-      if (!isBusy(error) || storage.deadline.leftMs() < 1000) throw error;
-      const pause = BACK_OFF_MS[Math.min(attempt, BACK_OFF_MS.length - 1)] ?? 250;
-      await storage.host.wait(pause * 4, storage.deadline.signal);
-    }
-  }
-}
-
-/** Snapshots in one call: a request has at most 64 KiB, and a name up to 256 bytes. */
-const SNAPSHOTS_A_CALL = 150;
-
-/** On 26 the snapshots go first: a recursive destroy there takes clones and holds with it. */
-async function deleteSnapshots(
-  array: Caller,
-  zvol: string,
-  names: readonly string[],
-): Promise<void> {
-  for (let at = 0; at < names.length; at += SNAPSHOTS_A_CALL) {
-    const [left] = await snapshots.removeSome(array, zvol, names.slice(at, at + SNAPSHOTS_A_CALL));
-    if (left === undefined) continue;
-    throw new TnblockError(
-      "has-dependents",
-      `Cannot free "${zvol}": snapshot "${left.name}" stays: ${left.error}`,
-      { hint: "Release its holds and free its clones, then try again" },
-    );
-  }
+function isSame(made: Unfinished | null, zvol: zvols.Zvol): boolean {
+  return made !== null && made.guid === (zvol.guid ?? null) && made.createdMs === zvol.createdMs;
 }

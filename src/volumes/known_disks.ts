@@ -49,13 +49,20 @@ export async function readKnownDisk(
   }
 }
 
-/** Keeps what was verified. */
+/** Keeps what was verified. A node that cannot is told of it, and works on. */
 export async function writeKnownDisk(
   storage: Storage,
   zvol: string,
   disk: KnownDisk,
 ): Promise<void> {
-  await storage.host.files.replaceText(fileOf(storage, zvol), JSON.stringify(disk) + "\n", 0o600);
+  try {
+    await storage.host.files.replaceText(fileOf(storage, zvol), JSON.stringify(disk) + "\n", 0o600);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    storage.log.warning(
+      `the identity of "${zvol}" is not kept for when the API is away: ${reason}`,
+    );
+  }
 }
 
 /** Forgets a volume. */

@@ -41,7 +41,9 @@ export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
     const tag = tags.get(path);
     return tag === undefined ? undefined : { zvol: nameOf(path), tag };
   };
-  return listing.zvols.filter((zvol) => isOurs(storage, zvol)).flatMap((zvol) => {
+  const ours = listing.zvols.filter((zvol) => isOurs(storage, zvol));
+  warnUnexported(storage, ours.filter((zvol) => !tags.has(zvol.name)).map((zvol) => zvol.name));
+  return ours.flatMap((zvol) => {
     const tag = tags.get(zvol.name);
     if (tag === undefined) return [];
     return [{
@@ -53,4 +55,12 @@ export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
       base: baseOf(zvol.origin),
     }];
   });
+}
+
+/** Volumes that PVE cannot be told of, because nothing exports them: they must not vanish in silence. */
+function warnUnexported(storage: Storage, paths: readonly string[]): void {
+  if (paths.length === 0) return;
+  const names = paths.slice(0, 5).join(", ") +
+    (paths.length > 5 ? ` and ${paths.length - 5} more` : "");
+  storage.log.warning(`not listed, because nothing exports them: ${names}`);
 }

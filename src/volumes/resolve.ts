@@ -6,7 +6,8 @@ import { TnblockError } from "../common/error.ts";
 import { sameTag, type VolumeRef } from "../common/volume.ts";
 import { tagOf, type VolumeExport } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
-import * as zvols from "../truenas/zvols.ts";
+import type * as zvols from "../truenas/zvols.ts";
+import { look } from "./look.ts";
 import { isOurs } from "./ownership.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
@@ -22,11 +23,9 @@ export async function resolveVolume(
   array: Caller,
   volume: VolumeRef,
 ): Promise<ResolvedVolume> {
+  requireKind(storage, volume);
   const path = zvolPath(storage, volume.zvol);
-  const [zvol, found] = await Promise.all([
-    zvols.read(array, path, storage.deadline.bounds()),
-    storage.transport.lookUp(array, path, storage.deadline),
-  ]);
+  const { zvol, found } = await look(storage, array, volume.zvol, storage.deadline);
   if (zvol === undefined) {
     throw new TnblockError(
       "not-found",
@@ -47,6 +46,21 @@ export async function resolveVolume(
   }
   requireTag(volume, found.export);
   return { zvol, export: found.export };
+}
+
+/** Refuses a name that was given out by the other protocol. */
+export function requireKind(storage: Storage, volume: VolumeRef): void {
+  const kind = storage.transport.kind === "iscsi" ? "lun" : "namespace";
+  if (volume.tag === undefined || volume.tag.kind === kind) return;
+  const protocol = volume.tag.kind === "lun" ? "iSCSI" : "NVMe/TCP";
+  throw new TnblockError(
+    "volume-replaced",
+    `Cannot use the volume "${volume.zvol}": its name is of ${protocol}, which the storage "${storage.settings.id}" does not use`,
+    {
+      hint:
+        "The configuration is older than the storage: look which guest owns the disk before changing anything",
+    },
+  );
 }
 
 /** Refuses what carries no mark of this storage. */

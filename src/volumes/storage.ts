@@ -36,24 +36,29 @@ export type OnFailure = (what: string, undo: Undo) => void;
 
 /**
  * Runs steps that each may leave something behind; when one fails, what was left is taken back, newest
- * first. A step that cannot be taken back is logged and named in the error: nothing is lost silently.
+ * first, up to the first that cannot be. What stays is logged and named in the error.
  */
 export async function undoing<T>(
-  log: Log,
+  storage: Pick<Storage, "log" | "undoDeadline">,
   work: (onFailure: OnFailure) => Promise<T>,
 ): Promise<T> {
   const undos: { what: string; undo: Undo }[] = [];
   try {
     return await work((what, undo) => void undos.push({ what, undo }));
   } catch (error) {
-    const left: string[] = [];
+    const { log } = storage;
+    // The caller's deadline may be over: taking back has its own.
+    if (undos.length > 0) storage.undoDeadline();
+    const left = undos.map(({ what }) => what);
     for (const { what, undo } of undos.reverse()) {
       try {
         if (await undo()) log.info(`took back ${what}`);
+        left.pop();
       } catch (undoError) {
         const reason = undoError instanceof Error ? undoError.message : String(undoError);
         log.warning(`could not take back ${what}: ${reason}`);
-        left.push(what);
+        // What was made earlier carries what could not be taken back: it stays too.
+        break;
       }
     }
     if (left.length === 0 || !(error instanceof TnblockError)) throw error;

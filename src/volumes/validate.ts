@@ -24,6 +24,9 @@ export async function validateStorage(storage: Storage): Promise<null> {
     await datasets.setUserProperties(array, settings.dataset, {
       [OWNER_PROPERTY]: ownerValue(storage),
     });
+    const written = await datasets.read(array, settings.dataset, deadline.bounds());
+    // Two storages may have claimed it at the same moment: the one whose mark stays has it.
+    if (written !== undefined) checkDataset(storage, written);
     log.info(`dataset "${settings.dataset}" now belongs to storage "${settings.id}"`);
   }
   return null;

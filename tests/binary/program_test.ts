@@ -259,6 +259,41 @@ Deno.test("past the deadline the hook takes its volume back, though nobody reads
   });
 });
 
+Deno.test("a volume whose name nobody is there to read is taken back", async () => {
+  await inFolder(async (folder) => {
+    await using simulator = await SimulatorProcess.start(["--host", folder]);
+    const { ready } = simulator;
+    await Deno.writeTextFile(
+      `${folder}/etc/pve/priv/storage/san.tnblock`,
+      JSON.stringify({ "tnb-api-key": ready.apiKey }),
+    );
+    const line = JSON.stringify({
+      protocol: 1,
+      id: "gone",
+      method: "alloc_image",
+      storage: "san",
+      config: nvmeConfig(ready),
+      args: { vmid: 100, format: "raw", sizeKiB: 1024 },
+      deadlineMs: 20_000,
+    });
+    const child = new Deno.Command(BINARY, {
+      args: ["hook"],
+      env: { TNBLOCK_ROOT: folder },
+      clearEnv: true,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    await child.stdout.cancel();
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(`${line}\n`));
+    await writer.close();
+    await child.status;
+    const objects = await (await fetch(new URL("/objects", ready.control))).json();
+    assertEquals([objects.zvols, objects.namespaces], [[], []]);
+  });
+});
+
 Deno.test("the binary needs glibc's own libraries and nothing else", async () => {
   const { needed, newestGlibc } = await readElf(BINARY);
   assertEquals(

@@ -8,6 +8,7 @@ async function demo(
   let text = "";
   const status = await runDemo({
     out: (part) => text += part,
+    deliver: () => Promise.resolve(true),
     err: () => {},
     input: new ReadableStream<Uint8Array>(),
     isTerminal: false,

@@ -113,7 +113,7 @@ for (const transport of TRANSPORTS) {
     await using place = await Place.start(transport);
     const volname = await place.alloc();
     await place.must("activate_volume", { volname });
-    await holdOpen(place, volname);
+    await place.holdOpen(volname);
     for (const method of ["deactivate_volume", "free_image"]) {
       const reply = await place.ask(method, { volname });
       assertEquals([method, reply.error?.code], [method, "in-use"]);
@@ -207,15 +207,6 @@ async function left(place: Place): Promise<string[]> {
     () => [],
   );
   return [...kinds, ...links.map((entry) => entry.name), ...known.map((entry) => entry.name)];
-}
-
-/** Plays a process of the node that has the volume open. */
-async function holdOpen(place: Place, volname: string): Promise<void> {
-  const node = await Deno.realPath(place.linkOf(volname));
-  const proc = `${place.directory}/proc/4711`;
-  await Deno.mkdir(`${proc}/fd`, { recursive: true });
-  await Deno.writeTextFile(`${proc}/comm`, "qemu-system-x86\n");
-  await Deno.symlink(node.slice((await Deno.realPath(place.directory)).length), `${proc}/fd/12`);
 }
 
 async function freePort(): Promise<number> {

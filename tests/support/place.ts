@@ -150,6 +150,15 @@ export class Place implements AsyncDisposable {
     return `${this.directory}/dev/tnblock/san/${zvol}`;
   }
 
+  /** Plays a process of the node that has the volume open. */
+  async holdOpen(volname: string): Promise<void> {
+    const node = await Deno.realPath(this.linkOf(volname));
+    const proc = `${this.directory}/proc/4711`;
+    await Deno.mkdir(`${proc}/fd`, { recursive: true });
+    await Deno.writeTextFile(`${proc}/comm`, "qemu-system-x86\n");
+    await Deno.symlink(node.slice((await Deno.realPath(this.directory)).length), `${proc}/fd/12`);
+  }
+
   /** What `GET /objects` tells. */
   // deno-lint-ignore no-explicit-any
   async objects(): Promise<Record<string, any[]>> {
@@ -192,6 +201,11 @@ export class Place implements AsyncDisposable {
   /** Stops a service of the array. */
   async stopService(name: "iscsitarget" | "nvmet"): Promise<void> {
     await this.array((nas) => nas.session.callJob("service.control", ["STOP", name, {}]));
+  }
+
+  /** Starts it again. */
+  async startService(name: "iscsitarget" | "nvmet"): Promise<void> {
+    await this.array((nas) => nas.session.callJob("service.control", ["START", name, {}]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -62,7 +62,8 @@ export class Contents {
       return;
     }
     const content = await this.#copyOf(origin);
-    if (statSync(content.file).size !== size) truncateSync(content.file, size);
+    if (content.blank !== undefined) content.blank = size;
+    else if (statSync(content.file).size !== size) truncateSync(content.file, size);
     content.origin = origin;
     this.#contents.set(zvol, content);
   }

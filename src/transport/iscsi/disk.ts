@@ -26,12 +26,13 @@ export async function attach(
   deadline: Deadline,
 ): Promise<AttachedDisk> {
   const { host } = parts;
-  const sessions = await liveSessions(parts);
-  await refresh(parts, identity, sessions, deadline);
-  await scanMissing(parts, identity, sessions, deadline);
+  const { answering } = await refresh(parts, identity, await liveSessions(parts), deadline);
+  const carrying = await scanMissing(parts, identity, answering, deadline);
   const limit = deadline.bounds(DISK_WAIT_MS);
   const found = await waitUntil(host, limit, async () => {
-    const paths = await findScsiPaths(host.files, lunOf(parts, identity));
+    // A path of a session that does not answer says nothing, right or wrong.
+    const paths = (await findScsiPaths(host.files, lunOf(parts, identity)))
+      .filter((path) => carrying.some((session) => session.name === path.session));
     refuseOthers(identity, paths);
     const right = paths.filter((path) => path.node !== undefined && path.sizeBytes === size);
     return right.length > 0 && right.length === paths.length ? right : undefined;
@@ -50,36 +51,38 @@ export async function attach(
   };
 }
 
-/** The disk when all is as it must be: live identity on every live path, size, map, link. */
+/**
+ * The disk when all is as it must be: at least one path rescanned, none of those another disk, size,
+ * map and link right. With `whole` every live session must carry it, too.
+ */
 export async function attached(
   parts: IscsiNodeParts,
   identity: LunIdentity,
   size: number,
+  whole: boolean,
   deadline: Deadline,
 ): Promise<AttachedDisk | undefined> {
   const { host, settings } = parts;
   const start = host.monotonicMs();
-  const before = await findScsiPaths(host.files, lunOf(parts, identity));
-  if (before.length === 0) return undefined;
   const live = await liveSessions(parts);
-  const verified = await rescanAll(parts, before, live, deadline);
-  const after = (await findScsiPaths(host.files, lunOf(parts, identity)))
+  const before = await findScsiPaths(host.files, lunOf(parts, identity));
+  const { verified } = await rescanAll(parts, before, live, deadline);
+  const paths = (await findScsiPaths(host.files, lunOf(parts, identity)))
     .filter((path) => verified.has(path.name));
-  if (after.length < live.length) return undefined;
-  if (after.some((path) => path.naa !== identity.naa || path.sizeBytes !== size)) return undefined;
+  if (paths.length === 0 || (whole && paths.length < live.length)) return undefined;
+  if (paths.some((path) => path.naa !== identity.naa || path.sizeBytes !== size)) return undefined;
   const link = settings.useMultipath
     ? multipathTarget(identity.naa)
     : singlePathTarget(identity.naa);
   const disk = await identify(host.files, link);
   if (disk?.naa !== identity.naa || disk.sizeBytes !== size) return undefined;
-  if (settings.useMultipath && !after.every((path) => disk.slaves.includes(path.name))) {
-    return undefined;
-  }
+  const isBelow = paths.every((path) => disk.slaves.includes(path.name));
+  if (settings.useMultipath && !isBelow) return undefined;
   return {
     link,
     device: disk.node,
     size,
-    paths: after.length,
+    paths: paths.length,
     attempts: 1,
     ms: Math.round(host.monotonicMs() - start),
   };

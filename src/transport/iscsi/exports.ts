@@ -2,12 +2,14 @@
 import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
 import type { Caller } from "../../truenas/caller.ts";
-import { isExists, isInUse, isNotFound, isUnknownOutcome } from "../../truenas/errors.ts";
+import { isExists, isInUse, isUnknownOutcome } from "../../truenas/errors.ts";
 import * as extents from "../../truenas/extents.ts";
 import * as targetExtents from "../../truenas/target_extents.ts";
 import { withDeviceNode } from "../device_node.ts";
 import { pickLun } from "../numbers.ts";
-import type { ExportLookup, Groundwork, VolumeExport } from "../transport.ts";
+import { isDirectChild } from "../direct_child.ts";
+import { orAbsent } from "../or_absent.ts";
+import type { ExportLookup, ExportRow, Groundwork, VolumeExport } from "../transport.ts";
 import { extentName } from "./extent_name.ts";
 import { type IscsiArrayParts, targetId } from "./survey.ts";
 
@@ -27,9 +29,10 @@ export async function listExports(
     targetExtents.all(array, wait),
   ]);
   const ours = new Map(
-    allExtents.filter((extent) => isChild(extent.zvol, dataset)).map((
-      extent,
-    ) => [extent.id, extent]),
+    allExtents.filter((extent) => extent.zvol !== undefined && isDirectChild(extent.zvol, dataset))
+      .map((
+        extent,
+      ) => [extent.id, extent]),
   );
   const rows = mappings.filter((row) => ours.has(row.extent));
   // All on one target: it is the storage's, every other verb compares it. A third query only when not.
@@ -41,11 +44,6 @@ export async function listExports(
   });
 }
 
-function isChild(zvol: string | undefined, dataset: string): boolean {
-  return zvol !== undefined && zvol.startsWith(`${dataset}/`) &&
-    !zvol.slice(dataset.length + 1).includes("/");
-}
-
 function exportOf(
   zvol: string,
   extent: extents.Extent,
@@ -54,7 +52,7 @@ function exportOf(
   return {
     zvol,
     identity: { kind: "iscsi", lun: row.lun, naa: extent.naa },
-    rows: [extent.id, row.id],
+    rows: [{ kind: "mapping", id: row.id }, { kind: "extent", id: extent.id }],
     enabled: extent.enabled,
   };
 }
@@ -80,28 +78,33 @@ export async function lookUp(
   }
   const mappings = await targetExtents.byExtents(array, [extent.id], deadline.bounds());
   const [row] = mappings;
-  if (row === undefined) return { kind: "half", rows: [extent.id] };
+  if (row === undefined) {
+    return isOurExtent(parts, extent)
+      ? { kind: "half", rows: [{ kind: "extent", id: extent.id }] }
+      : { kind: "foreign", what: `extent ${extent.name}, which is not of this storage` };
+  }
   if (mappings.length > 1 || row.target !== target) {
     return { kind: "foreign", what: `extent ${extent.name} on another target` };
   }
   return { kind: "ours", export: exportOf(zvol, extent, row) };
 }
 
-/**
- * Extent and mapping: two writes, one reload. What is there already for this zvol (left by somebody
- * who was interrupted) is used, not made twice.
- */
+/** Extent and mapping: two writes, one reload. */
 export async function createExport(
   parts: IscsiArrayParts,
   array: Caller,
   zvol: string,
   groundwork: Groundwork,
+  isNew: boolean,
   deadline: Deadline,
 ): Promise<VolumeExport> {
   // 25.04 accepts a second extent on a zvol without a word; later releases refuse it.
   const checks = array.release.can.zfsResource;
-  const before = checks ? undefined : await existingExtent(array, zvol);
-  const extent = before ?? await createExtent(parts, array, zvol, deadline);
+  const before = checks ? undefined : await existingExtent(parts, array, zvol);
+  if (before !== undefined && isNew) await removeDeadExtent(parts, array, zvol, before);
+  const extent = before !== undefined && !isNew
+    ? before
+    : await createExtent(parts, array, zvol, isNew, deadline);
   deadline.check();
   return await mapExtent(parts, array, zvol, extent, groundwork, deadline);
 }
@@ -110,46 +113,75 @@ async function createExtent(
   parts: IscsiArrayParts,
   array: Caller,
   zvol: string,
+  isNew: boolean,
   deadline: Deadline,
 ): Promise<extents.Extent> {
-  try {
-    return await withDeviceNode(parts.host, deadline, zvol, () =>
+  const create = () =>
+    withDeviceNode(parts.host, deadline, zvol, () =>
       extents.create(array, {
         name: extentName(zvol),
         zvol,
         blocksize: parts.settings.blockSize,
-        comment: `${COMMENT} ${parts.storage}`,
+        comment: commentOf(parts),
       }));
+  try {
+    return await create();
   } catch (error) {
-    if (!isExists(error) && !isInUse(error) && !isUnknownOutcome(error)) throw error;
-    const found = await existingExtent(array, zvol);
+    const isLost = isUnknownOutcome(error);
+    if (!isExists(error) && !isInUse(error) && !isLost) throw error;
+    const found = await existingExtent(parts, array, zvol);
     if (found === undefined) throw error;
-    return found;
+    if (isLost || !isNew) return found;
+    await removeDeadExtent(parts, array, zvol, found);
+    return await create();
   }
 }
 
-/** Beginning of the comment on every extent of ours. */
-const COMMENT = "tnblock";
+/**
+ * Removes the extent that a dead volume of the same name left: its naa is known to nodes that may
+ * still have paths, with another content in their caches.
+ */
+async function removeDeadExtent(
+  parts: IscsiArrayParts,
+  array: Caller,
+  zvol: string,
+  extent: extents.Extent,
+): Promise<void> {
+  parts.log.warning(`extent "${extent.name}" named "${zvol}" before it was made; removing it`);
+  const mappings = await targetExtents.byExtents(array, [extent.id]);
+  await removeExport(array, [
+    ...mappings.map(({ id }) => ({ kind: "mapping", id }) as const),
+    { kind: "extent", id: extent.id },
+  ]);
+}
+
+/** The comment on every extent of ours. */
+function commentOf(parts: IscsiArrayParts): string {
+  return `tnblock ${parts.storage}`;
+}
+
+function isOurExtent(parts: IscsiArrayParts, extent: extents.Extent): boolean {
+  return extent.comment === commentOf(parts);
+}
 
 /** The extent on a zvol, when there is one and it is ours and switched on. */
-async function existingExtent(array: Caller, zvol: string): Promise<extents.Extent | undefined> {
+async function existingExtent(
+  parts: IscsiArrayParts,
+  array: Caller,
+  zvol: string,
+): Promise<extents.Extent | undefined> {
   const found = await extents.byZvol(array, zvol);
   const [extent] = found;
   if (extent === undefined) return undefined;
-  if (found.length > 1 || !extent.enabled || !extent.comment.startsWith(COMMENT)) {
-    throw foreignExtent(zvol, extent);
-  }
-  return extent;
-}
-
-function foreignExtent(zvol: string, extent: extents.Extent): TnblockError {
-  return new TnblockError(
-    "not-ours",
-    `Cannot export "${zvol}": extent "${extent.name}" is on it already, and is not one of tnblock`,
-    {
-      hint: "Delete the extent in TrueNAS if nobody needs it; tnblock leaves it alone",
-    },
-  );
+  if (found.length === 1 && extent.enabled && isOurExtent(parts, extent)) return extent;
+  const why = found.length > 1
+    ? `${found.length} extents are on it`
+    : `extent "${extent.name}" is on it already, and is ${
+      extent.enabled ? "not of this storage" : "switched off"
+    }`;
+  throw new TnblockError("not-ours", `Cannot export "${zvol}": ${why}`, {
+    hint: "Delete the extent in TrueNAS if nobody needs it; tnblock leaves it alone",
+  });
 }
 
 /** Gives an extent a LUN of its own on the target. */
@@ -205,17 +237,11 @@ async function holdsLunAlone(array: Caller, row: targetExtents.TargetExtent): Pr
  * Mapping first, then the extent; force, because every node of the cluster has a session to the
  * target, whichever LUNs it uses. The zvol and the target are not touched.
  */
-export async function removeExport(array: Caller, rows: readonly number[]): Promise<void> {
-  const [extent, mapping] = rows;
-  if (mapping !== undefined) await gone(targetExtents.remove(array, mapping, { force: true }));
-  if (extent !== undefined) await gone(extents.remove(array, extent, { force: true }));
-}
-
-/** A row that is not there any more is what was wanted. */
-async function gone(removal: Promise<void>): Promise<void> {
-  try {
-    await removal;
-  } catch (error) {
-    if (!isNotFound(error)) throw error;
+export async function removeExport(array: Caller, rows: readonly ExportRow[]): Promise<void> {
+  for (const row of rows) {
+    if (row.kind === "mapping") {
+      await orAbsent(targetExtents.remove(array, row.id, { force: true }));
+    }
+    if (row.kind === "extent") await orAbsent(extents.remove(array, row.id, { force: true }));
   }
 }

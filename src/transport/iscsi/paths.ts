@@ -21,6 +21,14 @@ export function lunOf(parts: IscsiNodeParts, identity: LunIdentity): ScsiWanted 
   return { iqn: parts.settings.targetIqn, lun: identity.lun };
 }
 
+/** Sessions by whether they answered: a session is LOGGED_IN for a while after its path died. */
+export interface Hearing {
+  /** Sessions that carry commands, as far as anybody has asked them. */
+  readonly answering: readonly IscsiSession[];
+  /** Names of the paths that were rescanned just now: what sysfs says of them is true. */
+  readonly verified: ReadonlySet<string>;
+}
+
 /**
  * Rescans the paths that are there already, those at this LUN and those that claim to be this
  * volume; what turns out to be another disk is removed, unless somebody uses it.
@@ -30,7 +38,7 @@ export async function refresh(
   identity: LunIdentity,
   sessions: readonly IscsiSession[],
   deadline: Deadline,
-): Promise<void> {
+): Promise<Hearing> {
   const { host, settings } = parts;
   const find = async () => {
     const [atLun, claiming] = await Promise.all([
@@ -40,35 +48,40 @@ export async function refresh(
     return [...atLun, ...claiming.filter((path) => path.lun !== identity.lun)];
   };
   const before = await find();
-  if (before.length === 0) return;
-  await rescanAll(parts, before, sessions, deadline);
-  for (const path of await find()) {
+  const hearing = await rescanAll(parts, before, sessions, deadline);
+  for (const { name } of before) {
+    // Each is looked at again: dropping the one before may have taken it along.
+    const path = (await find()).find((one) => one.name === name);
+    if (path === undefined) continue;
     const map = path.map === undefined ? undefined : await readMultipathMap(host.files, path.map);
     const isRight = path.lun === identity.lun && path.naa === identity.naa && path.sizeBytes > 0 &&
       (map === undefined || map.naa === identity.naa);
     if (!isRight) await dropPath(parts, identity, path, map, deadline);
   }
+  return hearing;
 }
 
-/** Rescans paths of live sessions; the names of those that answered. A dead path is no reason to fail. */
+/** Rescans paths of these sessions. A path that does not answer is no reason to fail. */
 export async function rescanAll(
   parts: IscsiNodeParts,
   paths: readonly ScsiDisk[],
   sessions: readonly IscsiSession[],
   deadline: Deadline,
-): Promise<Set<string>> {
-  const fresh = new Set<string>();
+): Promise<Hearing> {
+  const verified = new Set<string>();
+  const deaf = new Set<string>();
   await Promise.all(paths.map(async (path) => {
     const session = sessions.find((one) => one.name === path.session);
     if (session === undefined) return;
     try {
-      if (await rescanDisk(parts.host, session, path, deadline.signal)) fresh.add(path.name);
+      if (await rescanDisk(parts.host, session, path, deadline.signal)) verified.add(path.name);
     } catch (error) {
       if (!(error instanceof TnblockError)) throw error;
+      deaf.add(session.name);
       parts.log.warning(`path ${path.name} is left out: ${error.message}`);
     }
   }));
-  return fresh;
+  return { answering: sessions.filter((session) => !deaf.has(session.name)), verified };
 }
 
 /**
@@ -82,14 +95,19 @@ async function dropPath(
   map: MultipathMap | undefined,
   deadline: Deadline,
 ): Promise<void> {
-  const { host, log } = parts;
+  const { host, log, settings } = parts;
+  // multipathd goes on to know a path by the disk that it was: with a wrong map all its paths go.
+  const isWrongMap = map !== undefined && map.naa !== path.naa;
+  const together = isWrongMap
+    ? (await findScsiPaths(host.files, { iqn: settings.targetIqn }))
+      .filter((one) => map.slaves.includes(one.name))
+    : [path];
   const what = path.sizeBytes === 0 ? "nothing" : `disk ${path.naa ?? "unknown"}`;
   const where = `path ${path.name} at LUN ${path.lun} leads to ${what}` +
     (map === undefined ? "" : ` below the map of ${map.naa ?? "unknown"}`);
-  const node = map?.node ?? path.node;
-  const users = node === undefined
-    ? []
-    : (await usersOf(host, node, path.node === undefined ? [] : [path.node])).by;
+  const nodes = together.flatMap((one) => one.node === undefined ? [] : [one.node]);
+  const node = map?.node ?? nodes[0];
+  const users = node === undefined ? [] : (await usersOf(host, node, nodes)).by;
   if (users.length > 0) {
     throw new TnblockError(
       "volume-replaced",
@@ -103,34 +121,33 @@ async function dropPath(
     );
   }
   log.warning(`removing what an earlier disk left: ${where}`);
-  // A map whose path is another disk by now reads that disk under the old name.
-  if (map !== undefined && map.naa !== path.naa) {
+  if (isWrongMap) {
     await disableQueueing(host, map, deadline.signal);
     await removeMap(host, map, deadline.signal);
   }
-  await deleteDisk(host, path, deadline.signal);
+  for (const one of together) await deleteDisk(host, one, deadline.signal);
 }
 
-/** Lets every live session that has no path yet look for the LUN. */
+/** Lets every session that has no path yet look for the LUN; those that did, or had one, are returned. */
 export async function scanMissing(
   parts: IscsiNodeParts,
   identity: LunIdentity,
   sessions: readonly IscsiSession[],
   deadline: Deadline,
-): Promise<void> {
+): Promise<readonly IscsiSession[]> {
   const paths = await findScsiPaths(parts.host.files, lunOf(parts, identity));
-  const missing = sessions.filter((session) =>
-    !paths.some((path) => path.session === session.name)
-  );
-  const outcomes = await Promise.allSettled(
-    missing.map((session) => scanLun(parts.host, session, identity.lun, deadline.signal)),
-  );
-  for (const outcome of outcomes) {
-    if (outcome.status !== "rejected") continue;
-    const { reason } = outcome;
-    if (!(reason instanceof TnblockError)) throw reason;
-    parts.log.warning(`one path is missing: ${reason.message}`);
-  }
+  const deaf = new Set<string>();
+  await Promise.all(sessions.map(async (session) => {
+    if (paths.some((path) => path.session === session.name)) return;
+    try {
+      await scanLun(parts.host, session, identity.lun, deadline.signal);
+    } catch (error) {
+      if (!(error instanceof TnblockError)) throw error;
+      deaf.add(session.name);
+      parts.log.warning(`one path is missing: ${error.message}`);
+    }
+  }));
+  return sessions.filter((session) => !deaf.has(session.name));
 }
 
 /** After scan and rescan a path is what it says: another disk at this LUN is refused, not used. */

@@ -27,13 +27,14 @@ export function iscsiTransport(
     survey: (caller, deadline) => survey(all, caller, deadline),
     listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
     lookUp: (caller, zvol, deadline) => exports.lookUp(all, caller, zvol, deadline),
-    createExport: (caller, zvol, groundwork, deadline) =>
-      exports.createExport(all, caller, zvol, groundwork, deadline),
+    createExport: (caller, zvol, groundwork, isNew, deadline) =>
+      exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),
-    attached: (identity, size, deadline) => disk.attached(all, lunOf(identity), size, deadline),
+    attached: (identity, size, whole, deadline) =>
+      disk.attached(all, lunOf(identity), size, whole, deadline),
     users: (identity) => disk.users(all, lunOf(identity)),
     detach: (identity, deadline) => disk.detach(all, lunOf(identity), deadline),
   };

@@ -6,14 +6,16 @@ import { samePortal } from "../../common/portal.ts";
 import type { NvmeSettings } from "../../common/storage_settings.ts";
 import type { Host } from "../../host/host.ts";
 import type { Caller } from "../../truenas/caller.ts";
-import { isExists, isInUse, isNotFound, isUnknownOutcome } from "../../truenas/errors.ts";
+import { isExists, isInUse, isUnknownOutcome } from "../../truenas/errors.ts";
 import * as namespaces from "../../truenas/namespaces.ts";
 import * as services from "../../truenas/services.ts";
 import * as subsystems from "../../truenas/subsystems.ts";
 import { checkPortals, EVERY_ADDRESS } from "../check_portals.ts";
 import { withDeviceNode } from "../device_node.ts";
 import { NAMESPACES_LIMIT, NAMESPACES_WARN, pickNsid } from "../numbers.ts";
-import type { ExportLookup, Groundwork, VolumeExport } from "../transport.ts";
+import { orAbsent } from "../or_absent.ts";
+import { isDirectChild } from "../direct_child.ts";
+import type { ExportLookup, ExportRow, Groundwork, VolumeExport } from "../transport.ts";
 
 /** What the array half needs of its storage. */
 export interface NvmeArrayParts {
@@ -109,7 +111,7 @@ function exportOf(zvol: string, row: namespaces.Namespace): VolumeExport {
   return {
     zvol,
     identity: { kind: "nvme-tcp", nsid: row.nsid, uuid: row.uuid },
-    rows: [row.id],
+    rows: [{ kind: "namespace", id: row.id }],
     enabled: row.enabled,
   };
 }
@@ -124,10 +126,7 @@ export async function listExports(
   requireNvme(array);
   const rows = await namespaces.byNqn(array, parts.settings.subsystemNqn, deadline.bounds());
   return rows.flatMap((row) =>
-    row.zvol !== undefined && row.zvol.startsWith(`${dataset}/`) &&
-      !row.zvol.slice(dataset.length + 1).includes("/")
-      ? [exportOf(row.zvol, row)]
-      : []
+    row.zvol !== undefined && isDirectChild(row.zvol, dataset) ? [exportOf(row.zvol, row)] : []
   );
 }
 
@@ -157,16 +156,18 @@ export async function createExport(
   array: Caller,
   zvol: string,
   groundwork: Groundwork,
+  isNew: boolean,
   deadline: Deadline,
 ): Promise<VolumeExport> {
   const taken = new Set(groundwork.taken);
   for (let attempt = 1; attempt <= NSID_TRIES; attempt++) {
     const nsid = pickNsid(taken, (limit) => parts.host.randomInteger(limit));
+    const wanted = { subsystem: groundwork.parent, zvol, nsid };
     const row = await withDeviceNode(
       parts.host,
       deadline,
       zvol,
-      () => createOnce(array, groundwork.parent, zvol, nsid),
+      () => createOnce(parts, array, wanted, isNew),
     );
     if (row !== undefined) return exportOf(zvol, row);
     parts.log.info(`NSID ${nsid} was taken at the same moment; picking another`);
@@ -179,31 +180,38 @@ export async function createExport(
   );
 }
 
+/** The new namespace, or undefined when its NSID was taken by somebody else. */
 async function createOnce(
+  parts: NvmeArrayParts,
   array: Caller,
-  subsystem: number,
-  zvol: string,
-  nsid: number,
+  wanted: { readonly subsystem: number; readonly zvol: string; readonly nsid: number },
+  isNew: boolean,
 ): Promise<namespaces.Namespace | undefined> {
   try {
-    return await namespaces.create(array, { subsystem, zvol, nsid });
+    return await namespaces.create(array, wanted);
   } catch (error) {
-    // "In use": the zvol has a namespace. After a lost answer it may be the one asked for.
-    if (isInUse(error) || isUnknownOutcome(error)) {
-      const found = await namespaces.byZvol(array, zvol);
-      if (found?.subsystem === subsystem && found.enabled) return found;
+    if (isUnknownOutcome(error)) {
+      // Its answer was lost: the namespace may be the one asked for.
+      const found = await namespaces.byZvol(array, wanted.zvol);
+      if (found?.subsystem === wanted.subsystem && found.nsid === wanted.nsid) return found;
+    } else if (isInUse(error)) {
+      const found = await namespaces.byZvol(array, wanted.zvol);
+      if (found?.subsystem !== wanted.subsystem) throw error;
+      if (!isNew && found.enabled) return found;
+      if (!isNew) throw error;
+      parts.log.warning(
+        `namespace ${found.nsid} named "${wanted.zvol}" before it was made; removing it`,
+      );
+      await namespaces.remove(array, found.id);
+      return await namespaces.create(array, wanted);
     } else if (isExists(error)) return undefined;
     throw error;
   }
 }
 
 /** Removes the namespace; the array does not ask whether a host uses it, so the caller has. */
-export async function removeExport(array: Caller, rows: readonly number[]): Promise<void> {
-  for (const id of rows) {
-    try {
-      await namespaces.remove(array, id);
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-    }
+export async function removeExport(array: Caller, rows: readonly ExportRow[]): Promise<void> {
+  for (const row of rows) {
+    if (row.kind === "namespace") await orAbsent(namespaces.remove(array, row.id));
   }
 }

@@ -25,8 +25,8 @@ export function nvmeTransport(
     survey: (caller, deadline) => exports.survey(all, caller, deadline),
     listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
     lookUp: (caller, zvol, deadline) => exports.lookUp(all, caller, zvol, deadline),
-    createExport: (caller, zvol, groundwork, deadline) =>
-      exports.createExport(all, caller, zvol, groundwork, deadline),
+    createExport: (caller, zvol, groundwork, isNew, deadline) =>
+      exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),

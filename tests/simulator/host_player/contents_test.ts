@@ -39,6 +39,14 @@ Deno.test("a roll back replaces content and size within the same file", () =>
     assertEquals(statSync(contents.file(ZVOL) ?? "").ino, ino);
   }));
 
+Deno.test("a clone of a blank volume's snapshot is blank, and may be larger", () =>
+  withContents(async (contents) => {
+    await contents.create(ZVOL, 4 * MIB);
+    await contents.snapshot(ZVOL, "s");
+    await contents.create(CLONE, 8 * MIB, `${ZVOL}@s`);
+    assertEquals(statSync(contents.file(CLONE) ?? "").size, 8 * MIB);
+  }));
+
 Deno.test("a copy of a sparse volume is sparse", () =>
   withContents(async (contents) => {
     await contents.create(ZVOL, 256 * MIB);

@@ -1,0 +1,244 @@
+/** What must never be lost, whatever the array's state: each case was once a way to lose it. */
+import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { Place, TRANSPORTS } from "../support/place.ts";
+
+type Release = "25.10" | "26";
+
+function both(
+  name: string,
+  run: (place: Place) => Promise<void>,
+  release: Release = "25.10",
+): void {
+  for (const transport of TRANSPORTS) {
+    Deno.test(`${transport}: ${name}`, async () => {
+      await using place = await Place.start(transport, { release });
+      const before = await infrastructure(place);
+      await run(place);
+      assertEquals(await infrastructure(place), before);
+    });
+  }
+}
+
+/** The administrator's own objects, which no volume operation may touch. */
+async function infrastructure(place: Place): Promise<unknown> {
+  return await place.array(async (nas) => ({
+    targets: await nas.targets.all(),
+    portals: await nas.portals.all(),
+    subsystems: await nas.subsystems.all(),
+  }));
+}
+
+/** Removes a volume's export as an administrator would, and leaves the zvol. */
+async function removeExportByHand(place: Place): Promise<void> {
+  await place.array(async (nas) => {
+    for (const row of await nas.targetExtents.all()) {
+      await nas.targetExtents.remove(row.id, { force: true });
+    }
+    for (const extent of await nas.extents.all()) {
+      await nas.extents.remove(extent.id, { force: true });
+    }
+    for (const row of await nas.namespaces.all()) await nas.namespaces.remove(row.id);
+  });
+}
+
+async function zvolNames(place: Place): Promise<string[]> {
+  return ((await place.objects()).zvols ?? []).map((zvol) => String(zvol.name ?? zvol.id ?? zvol));
+}
+
+both(
+  "a volume whose export was removed by hand is not freed by any name, and the listing says so",
+  async (place) => {
+    const volname = await place.alloc();
+    await removeExportByHand(place);
+    const reply = await place.ask("free_image", { volname, isBase: 0, finish: true });
+    assertEquals(reply.error?.code, "volume-replaced");
+    assertEquals((await zvolNames(place)).length, 1);
+    assertEquals(await place.must("list_images"), []);
+    assert(place.log.some((line) => line.includes("nothing exports them")));
+  },
+);
+
+both("a name of the other protocol reaches nothing", async (place) => {
+  await place.alloc();
+  const uuid = crypto.randomUUID();
+  const volname = place.transport === "iscsi"
+    ? `vol-vm-100-disk-0-ns${uuid}`
+    : "vol-vm-100-disk-0-lun9";
+  for (const method of ["free_image", "activate_volume", "volume_size_info"]) {
+    const reply = await place.ask(method, { volname, finish: true });
+    assertEquals([method, reply.error?.code], [method, "volume-replaced"]);
+  }
+  assertEquals((await zvolNames(place)).length, 1);
+});
+
+both("a free that stopped after the export is gone goes on under the same name", async (place) => {
+  const volname = await place.alloc();
+  const { token } = await place.must("free_image", { volname, isBase: 0 });
+  await removeExportByHand(place);
+  assertNotEquals(token, undefined);
+  await place.must("free_image", { volname, isBase: 0, finish: true });
+  assertEquals(await zvolNames(place), []);
+});
+
+both("an undo that fails stops there: the zvol stays, and with it the target", async (place) => {
+  const [fails, undo] = place.transport === "iscsi"
+    ? ["iscsi.targetextent.query", "iscsi.targetextent.delete"]
+    : ["nvmet.namespace.create", "nvmet.namespace.query"];
+  await place.faults([
+    // The first query is the survey's, the second reads the new LUN back.
+    { method: fails, ...(place.transport === "iscsi" ? { nth: 2 } : {}), do: "error", errno: 5 },
+    { method: undo, ...(place.transport === "iscsi" ? {} : { nth: 2 }), do: "error", errno: 5 },
+  ]);
+  const reply = await place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 });
+  assertEquals(reply.ok, false);
+  assertStringIncludes(reply.error?.message ?? "", "left behind");
+  await place.faults([]);
+  assertEquals((await zvolNames(place)).length, 1);
+});
+
+both("with the dataset away nothing is taken for gone", async (place) => {
+  const volname = await place.alloc();
+  for (const method of ["free_image", "volume_size_info", "activate_volume"]) {
+    const reply = await place.ask(method, { volname, finish: true }, {
+      config: { "tnb-dataset": "tank/away" },
+    });
+    assertEquals([method, reply.error?.code], [method, "array-fault"]);
+  }
+});
+
+both(
+  "what a dead volume left on the array does not become the identity of a new one",
+  async (place) => {
+    const volname = await place.alloc();
+    const identities = () =>
+      place.array(async (nas) => [
+        ...(await nas.extents.all()).map((extent) => extent.naa),
+        ...(await nas.namespaces.all()).map((row) => row.uuid),
+      ]);
+    const [dead] = await identities();
+    // On 26 a zvol can go without its extent or namespace, while the service is stopped.
+    const service = place.transport === "iscsi" ? "iscsitarget" : "nvmet";
+    await place.stopService(service);
+    await place.array((nas) => nas.zvols.destroy(`${place.simulator.ready.dataset}/vm-100-disk-0`));
+    await place.startService(service);
+    const today = await place.alloc();
+    assertStringIncludes(today, "vm-100-disk-0");
+    const [now, ...more] = await identities();
+    assertNotEquals(now, dead);
+    assertEquals(more, []);
+    if (today !== volname) {
+      assertEquals(
+        (await place.ask("activate_volume", { volname })).error?.code,
+        "volume-replaced",
+      );
+    }
+  },
+  "26",
+);
+
+for (const what of ["done-then-drop", "cut"]) {
+  both(`a free whose connection is lost (${what}) is finished`, async (place) => {
+    const volname = await place.alloc();
+    const method = place.transport === "iscsi"
+      ? "iscsi.targetextent.delete"
+      : "nvmet.namespace.delete";
+    await place.faults([{ method, nth: 1, do: what }]);
+    await place.must("free_image", { volname, isBase: 0, finish: true });
+    assertEquals(await zvolNames(place), []);
+    assertEquals((await place.objects()).extents, []);
+    assertEquals((await place.objects()).namespaces, []);
+  });
+}
+
+both("a free whose caller's deadline passes is finished", async (place) => {
+  const volname = await place.alloc();
+  const { token } = await place.must("free_image", { volname, isBase: 0 });
+  const method = place.transport === "iscsi"
+    ? "iscsi.targetextent.delete"
+    : "nvmet.namespace.delete";
+  await place.faults([{ method, nth: 1, do: "delay", ms: 800 }]);
+  const reply = await place.ask("free_image_finish", { token }, { deadlineMs: 500 });
+  assertEquals(reply.error?.code, "timeout");
+  assertEquals(await zvolNames(place), []);
+});
+
+both("a hold on a snapshot refuses the free before the export is touched", async (place) => {
+  const volname = await place.alloc();
+  const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
+  await place.array(async (nas) => {
+    await nas.snapshots.create(zvol, "kept");
+    await nas.session.call("pool.snapshot.hold", [`${zvol}@kept`, {}]);
+  });
+  const reply = await place.ask("free_image", { volname, isBase: 0, finish: true });
+  assertEquals(reply.error?.code, "has-dependents");
+  assertStringIncludes(reply.error?.message ?? "", "kept");
+  await place.must("activate_volume", { volname });
+});
+
+for (const release of ["25.10", "26"] as const) {
+  both(`a volume with snapshots is freed with them on ${release}`, async (place) => {
+    const volname = await place.alloc();
+    const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
+    await place.array(async (nas) => {
+      await nas.snapshots.create(zvol, "one");
+      await nas.snapshots.create(zvol, "two");
+    });
+    await place.must("free_image", { volname, isBase: 0, finish: true });
+    assertEquals([await zvolNames(place), (await place.objects()).snapshots], [[], []]);
+  }, release);
+
+  both(
+    `a volume with a clone is not freed on ${release}, and the clone is named`,
+    async (place) => {
+      const volname = await place.alloc();
+      const { dataset } = place.simulator.ready;
+      await place.array(async (nas) => {
+        await nas.snapshots.create(`${dataset}/vm-100-disk-0`, "one");
+        await nas.snapshots.clone(`${dataset}/vm-100-disk-0@one`, `${dataset}/somebodys-clone`);
+      });
+      const reply = await place.ask("free_image", { volname, isBase: 0, finish: true });
+      assertEquals(reply.error?.code, "has-dependents");
+      assertStringIncludes(reply.error?.message ?? "", "somebodys-clone");
+      await place.must("activate_volume", { volname });
+    },
+    release,
+  );
+}
+
+both(
+  "a disk in use is not let go of, although this node has forgotten its identity",
+  async (place) => {
+    const volname = await place.alloc();
+    await place.must("activate_volume", { volname });
+    await Deno.remove(`${place.directory}/var/lib/tnblock/san/vm-100-disk-0.json`);
+    await place.holdOpen(volname);
+    assertEquals((await place.ask("deactivate_volume", { volname })).error?.code, "in-use");
+    await Deno.stat(place.linkOf(volname));
+  },
+);
+
+both("a node that cannot keep identities still attaches disks", async (place) => {
+  const volname = await place.alloc();
+  await Deno.remove(`${place.directory}/var/lib/tnblock`, { recursive: true }).catch(() => {});
+  await Deno.writeTextFile(`${place.directory}/var/lib/tnblock`, "in the way");
+  await place.must("activate_volume", { volname });
+  await Deno.stat(place.linkOf(volname));
+  await Deno.remove(`${place.directory}/var/lib/tnblock`);
+});
+
+Deno.test("iscsi: an administrator's own extent on a volume is left alone", async () => {
+  await using place = await Place.start("iscsi");
+  const volname = await place.alloc();
+  const { dataset } = place.simulator.ready;
+  await removeExportByHand(place);
+  await place.array((nas) =>
+    nas.extents.create({
+      name: "mine",
+      zvol: `${dataset}/vm-100-disk-0`,
+      blocksize: 512,
+      comment: "do not touch",
+    })
+  );
+  assertEquals((await place.ask("free_image", { volname, finish: true })).error?.code, "in-use");
+  assertEquals((await place.objects()).extents?.length, 1);
+});
