@@ -60,6 +60,23 @@ export class HostError extends Error {
   }
 }
 
+/** A lock of the node that somebody else held for too long. */
+export class LockError extends HostError {
+  constructor(lock: string, heldMs: number) {
+    super("ETIMEDOUT", `Cannot lock "${lock}": held for ${heldMs} ms`);
+  }
+}
+
+/** How a control file is written. */
+export interface ControlBounds extends Bounds {
+  /**
+   * Called once, when the write is over or was never begun: however long after the deadline that is.
+   * Who holds a lock for the write gives it back here, so that nobody sends another write after one
+   * that hangs; neither could be killed.
+   */
+  readonly onEnd?: () => void;
+}
+
 /** Files of the node. Absence is `undefined` where reading may find nothing; all else is a {@link HostError}. */
 export interface HostFiles {
   /** The text of a file (at most 1 MiB), or undefined when it does not exist. */
@@ -89,7 +106,7 @@ export interface HostFiles {
    * Writes to a kernel control file (a sysfs attribute). Returns when the kernel has taken it.
    * Bounded: after the deadline `ETIMEDOUT`, the write itself may still go on in the kernel.
    */
-  writeControl(path: string, text: string, bounds: Bounds): Promise<void>;
+  writeControl(path: string, text: string, bounds: ControlBounds): Promise<void>;
 }
 
 /**
@@ -129,7 +146,7 @@ export interface Host {
   run(program: string, args: readonly string[], options: RunOptions): Promise<ProgramResult>;
   /**
    * Takes a lock of the node, across processes; it is given back by the returned function, or when
-   * this process ends. `ETIMEDOUT` when it could not be had in time.
+   * this process ends. {@link LockError} when it could not be had in time.
    */
   lock(name: string, bounds: Bounds): Promise<() => void>;
   /** Opens a TCP connection, sends, reads `expectBytes` bytes (0: none), and closes. Errors as the kernel names them. */
@@ -149,11 +166,16 @@ export interface Host {
   fabricsOptions(): Promise<string | undefined>;
   /**
    * Opens a block device read-only and exclusively, and closes it: "free", "busy" (`EBUSY`), or
-   * "unknown" where the runtime cannot ask.
+   * "unknown" where the runtime cannot ask or the device cannot answer, as a dead path.
    */
   probeExclusive(path: string): Promise<"free" | "busy" | "unknown">;
-  /** Processes (not this one) that hold the device `major:minor` (or, below a root, the file) open. */
-  holders(path: string): Promise<readonly { readonly pid: number; readonly name: string }[]>;
+  /**
+   * Processes (not this one) that hold one of the devices (or, below a root, of the files) open. A
+   * path where there is nothing has none.
+   */
+  holders(
+    paths: readonly string[],
+  ): Promise<readonly { readonly pid: number; readonly name: string }[]>;
   /** Where links to disks are written and what they say, see {@link LinkPlace}. */
   readonly linkPlace: LinkPlace;
   /** Makes the mounts behind {@link linkPlace}, once a boot; below a root a plain directory. */

@@ -1,20 +1,16 @@
 /** iSCSI sessions and their LUNs: iscsiadm for records and logins, sysfs for everything else. */
-import { type ErrorCode, TnblockError } from "../common/error.ts";
+import { TnblockError } from "../common/error.ts";
 import { formatPortal } from "../common/portal.ts";
 import type { ChapSettings, Portal } from "../common/storage_settings.ts";
-import {
-  ISCSI_LOGIN_MS,
-  NODE_LOCK_MS,
-  PORTAL_PROBE_MS,
-  PROGRAM_MS,
-  SCSI_CONTROL_MS,
-} from "../common/timing.ts";
+import { ISCSI_LOGIN_MS, NODE_LOCK_MS, PORTAL_PROBE_MS, PROGRAM_MS } from "../common/timing.ts";
+import { attempt, hostFailure } from "./failure.ts";
 import { type Bounds, type Host, HostError, type ProgramResult } from "./host.ts";
 import { loginFailure } from "./iscsi_failure.ts";
 import { editRecord, findRecord, recordFields } from "./iscsi_record.ts";
-import { attribute, lastName, place } from "./scan/attributes.ts";
+import { attribute } from "./scan/attributes.ts";
 import { LUN_LIMIT } from "./scan/lun.ts";
 import type { IscsiSession, ScsiDisk } from "./scan/types.ts";
+import { type ControlWrite, onScsiHost, scsiDevice } from "./scsi_control.ts";
 
 const ISCSIADM = "/usr/sbin/iscsiadm";
 
@@ -86,14 +82,26 @@ export async function login(
   });
 }
 
-/** Runs `work` while no other process of tnblock changes records or sessions of the target. */
+/**
+ * Runs `work` while no other process of tnblock changes records or sessions of the target.
+ *
+ * @throws TnblockError `busy` when the lock cannot be had in time, and what `work` throws.
+ */
 export async function iscsiLock<T>(
   host: Host,
   iqn: string,
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
-  return await locked(host, `iscsi-${iqn}`, signal, work);
+  const release = await attempt(
+    `Cannot wait for others at the target "${iqn}"`,
+    () => host.lock(`iscsi-${iqn}`, bounds(NODE_LOCK_MS, signal)),
+  );
+  try {
+    return await work();
+  } finally {
+    release();
+  }
 }
 
 /**
@@ -101,7 +109,8 @@ export async function iscsiLock<T>(
  * later (the kernel attaches it on its own time): wait for the disk. Nothing appears when the array
  * has no such LUN. A LUN that is there already is not refreshed: see {@link rescanDisk}.
  *
- * @throws TnblockError `unreachable` when the session is down, `timeout`, `unsupported`, `host-fault`.
+ * @throws TnblockError `unreachable` when the session is down, `busy` while a write to the session
+ *   hangs, `timeout`, `unsupported`, `host-fault`.
  */
 export async function scanLun(
   host: Host,
@@ -113,9 +122,10 @@ export async function scanLun(
   if (!Number.isInteger(lun) || lun < 0 || lun >= LUN_LIMIT) {
     throw new TnblockError("unsupported", `${doing}: LUNs go from 0 to ${LUN_LIMIT - 1}`);
   }
-  await onLivePath(host, doing, session, signal, async (limits) => {
+  await onLivePath(host, doing, session, signal, async (write) => {
     const path = `/sys/class/scsi_host/host${session.host}/scan`;
-    await host.files.writeControl(path, `0 ${session.target} ${lun}`, limits);
+    if (await write(path, `0 ${session.target} ${lun}`)) return;
+    throw new HostError("ENOENT", `the SCSI host ${session.host} is gone`);
   });
 }
 
@@ -124,7 +134,8 @@ export async function scanLun(
  * given to another volume. Acts on this path alone.
  *
  * @returns false when the path is gone.
- * @throws TnblockError `unreachable` when the session is down, `timeout`, `host-fault`.
+ * @throws TnblockError `unreachable` when the session is down, `busy` while a write to the session
+ *   hangs, `timeout`, `host-fault`.
  */
 export async function rescanDisk(
   host: Host,
@@ -133,9 +144,9 @@ export async function rescanDisk(
   signal?: AbortSignal,
 ): Promise<boolean> {
   const doing = `Cannot rescan the path "${disk.name}" of "${session.targetIqn}"`;
-  return await onLivePath(host, doing, session, signal, async (limits) => {
-    if (!await isStill(host, disk)) return false;
-    return await controlled(host, `/sys/block/${disk.name}/device/rescan`, limits);
+  return await onLivePath(host, doing, session, signal, async (write) => {
+    const device = await scsiDevice(host, disk);
+    return device !== undefined && await write(`${device}/rescan`, "1");
   });
 }
 
@@ -144,7 +155,7 @@ export async function rescanDisk(
  * Touches nothing when the name belongs to another disk by now.
  *
  * @returns false when it was gone already.
- * @throws TnblockError `timeout` or `host-fault`.
+ * @throws TnblockError `busy` while a write to the session hangs, `timeout`, `host-fault`.
  */
 export async function deleteDisk(
   host: Host,
@@ -152,43 +163,28 @@ export async function deleteDisk(
   signal?: AbortSignal,
 ): Promise<boolean> {
   const doing = `Cannot remove the path "${disk.name}"`;
-  return await attempt(doing, async () => {
-    if (!await isStill(host, disk)) return false;
-    const wwid = await attribute(host.files, `/sys/block/${disk.name}/device/wwid`);
-    if (disk.wwid !== undefined && wwid !== disk.wwid) return false;
-    const path = `/sys/block/${disk.name}/device/delete`;
-    return await controlled(host, path, bounds(SCSI_CONTROL_MS, signal));
-  });
-}
-
-/** Kernel names are given anew at once; the address says whether it is still the same path. */
-async function isStill(host: Host, disk: Pick<ScsiDisk, "name" | "hctl">): Promise<boolean> {
-  const device = await place(host.files, `/sys/block/${disk.name}/device`);
-  return device !== undefined && lastName(device) === disk.hctl;
-}
-
-async function controlled(host: Host, path: string, limits: Bounds): Promise<boolean> {
-  try {
-    await host.files.writeControl(path, "1", limits);
-    return true;
-  } catch (error) {
-    if (error instanceof HostError && (error.code === "ENOENT" || error.code === "ENODEV")) {
-      return false;
-    }
-    throw error;
-  }
+  const scsiHost = Number(disk.hctl.split(":")[0]);
+  return await attempt(doing, () =>
+    onScsiHost(host, scsiHost, signal, async (write) => {
+      const device = await scsiDevice(host, disk);
+      if (device === undefined) return false;
+      // Under the lock: who waited for it may find another volume at the same address.
+      const wwid = await attribute(host.files, `${device}/wwid`);
+      if (disk.wwid !== undefined && wwid !== disk.wwid) return false;
+      return await write(`${device}/delete`, "1");
+    }));
 }
 
 /**
- * Does something that hangs in the kernel when the path is dead: only on a session that is up, after
- * a probe of its portal, and one at a time for each SCSI host, as the kernel does them.
+ * Does something that hangs in the kernel when the path is dead: only on a session that is up, and
+ * after a probe of its portal.
  */
 async function onLivePath<T>(
   host: Host,
   doing: string,
   session: IscsiSession,
   signal: AbortSignal | undefined,
-  work: (limits: Bounds) => Promise<T>,
+  work: (write: ControlWrite) => Promise<T>,
 ): Promise<T> {
   if (session.state !== "LOGGED_IN") {
     throw new TnblockError(
@@ -198,12 +194,7 @@ async function onLivePath<T>(
     );
   }
   if (session.portal !== undefined) await probe(host, doing, session.portal, signal);
-  return await locked(
-    host,
-    `scsi-host-${session.host}`,
-    signal,
-    () => attempt(doing, () => work(bounds(SCSI_CONTROL_MS, signal))),
-  );
+  return await attempt(doing, () => onScsiHost(host, session.host, signal, work));
 }
 
 async function probe(
@@ -228,38 +219,6 @@ async function probe(
   }
 }
 
-async function locked<T>(
-  host: Host,
-  name: string,
-  signal: AbortSignal | undefined,
-  work: () => Promise<T>,
-): Promise<T> {
-  const release = await attempt(
-    `Cannot wait for others at "${name}"`,
-    () => host.lock(name, bounds(NODE_LOCK_MS, signal)),
-    "busy",
-  );
-  try {
-    return await work();
-  } finally {
-    release();
-  }
-}
-
-async function attempt<T>(
-  doing: string,
-  work: () => Promise<T>,
-  onTimeout: ErrorCode = "timeout",
-): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof HostError)) throw error;
-    const code = error.code === "ETIMEDOUT" ? onTimeout : "host-fault";
-    throw new TnblockError(code, `${doing}: ${error.message}`, { cause: error });
-  }
-}
-
 async function runIscsiadm(
   host: Host,
   doing: string,
@@ -269,9 +228,8 @@ async function runIscsiadm(
   try {
     return await host.run(ISCSIADM, args, limits);
   } catch (error) {
-    if (!(error instanceof HostError) || error.code !== "ENOENT") {
-      return await attempt(doing, () => Promise.reject(error));
-    }
+    if (!(error instanceof HostError)) throw error;
+    if (error.code !== "ENOENT") throw hostFailure(doing, error);
     throw new TnblockError("host-fault", `${doing}: iscsiadm is not installed`, {
       cause: error,
       hint: "Run apt install open-iscsi",

@@ -5,7 +5,8 @@
  */
 import { posix } from "node:path";
 import { TnblockError } from "../common/error.ts";
-import { type Host, HostError } from "./host.ts";
+import { attempt } from "./failure.ts";
+import type { Host } from "./host.ts";
 
 /** The folder that links are read from. */
 export const LINK_FOLDER = "/dev/tnblock";
@@ -42,17 +43,18 @@ export function linkPath(storage: string, zvol: string, snapshot?: string): stri
 }
 
 /**
- * Makes the link, or points it elsewhere, at once and without a gap.
+ * Makes the link, or points it elsewhere, at once and without a gap, on mounts that are there.
  *
  * @param target one of {@link nvmeTarget}, {@link multipathTarget}, {@link singlePathTarget}.
  * @returns false when it was so already.
- * @throws TnblockError `host-fault`.
+ * @throws TnblockError `host-fault`, or `busy` while others make the mounts behind links.
  */
 export async function ensureLink(host: Host, path: string, target: string): Promise<boolean> {
   checkedTarget(target);
   return await attempt(`Cannot make the link "${path}"`, async () => {
-    if (await readTarget(host, path) === target) return false;
+    // First of all: a link that says the right thing leads nowhere when a mount behind it is gone.
     await host.prepareLinks();
+    if (await readTarget(host, path) === target) return false;
     const writable = writablePath(host, path);
     await host.files.makeDirectory(posix.dirname(writable), 0o755);
     await host.files.replaceLink(writable, host.linkPlace.devices + target.slice("/dev".length));
@@ -71,23 +73,6 @@ export async function removeLink(host: Host, path: string): Promise<boolean> {
     `Cannot remove the link "${path}"`,
     () => host.files.remove(writablePath(host, path)),
   );
-}
-
-/** The links of a storage: names (zvol, or zvol@snapshot) and what they point at. */
-export async function listLinks(
-  host: Host,
-  storage: string,
-): Promise<readonly { readonly name: string; readonly target: string }[]> {
-  const folder = `${LINK_FOLDER}/${storage}`;
-  return await attempt(`Cannot list the links of "${storage}"`, async () => {
-    const names = await host.files.list(folder) ?? [];
-    const found = await Promise.all(names.map(async (name) => {
-      const target = await readTarget(host, `${folder}/${name}`);
-      // A link that is just being replaced has a temporary name beside it for a moment.
-      return target === undefined || name.startsWith(".") ? [] : [{ name, target }];
-    }));
-    return found.flat();
-  });
 }
 
 /** Where a link that is read at `path` is written. */
@@ -109,13 +94,4 @@ function checkedTarget(target: string): string {
     "internal",
     `Cannot link to "${target}": it does not name a disk's identity`,
   );
-}
-
-async function attempt<T>(doing: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof HostError)) throw error;
-    throw new TnblockError("host-fault", `${doing}: ${error.code}`, { cause: error });
-  }
 }

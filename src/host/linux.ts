@@ -22,7 +22,7 @@ import { linuxUse } from "./linux_use.ts";
 /**
  * The node below `root` (the machine itself when absent).
  *
- * @throws HostError when `root` is no directory.
+ * @throws TnblockError `host-fault` when there is no `root`.
  */
 export function linuxHost(
   options: { root?: string | undefined; nodeName?: string | undefined } = {},

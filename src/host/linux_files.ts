@@ -120,8 +120,17 @@ export function linuxFiles(root: Root, lock: Host["lock"]): HostFiles {
 
     async writeControl(path, text, bounds) {
       const doing = `Cannot write "${text}" to "${path}"`;
-      if (root.isFolder) return await writeSimulatedControl(doing, path, text, bounds);
-      await within(doing, bounds, () => named(doing, () => writeExisting(path, text)));
+      const onEnd = bounds.onEnd ?? (() => {});
+      let begun = false;
+      try {
+        if (root.isFolder) return await writeSimulatedControl(doing, path, text, bounds);
+        await within(doing, bounds, () => {
+          begun = true;
+          return named(doing, () => writeExisting(path, text)).finally(onEnd);
+        });
+      } finally {
+        if (!begun) onEnd();
+      }
     },
   };
 

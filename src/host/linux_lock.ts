@@ -9,7 +9,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { link, mkdir, open, readFile, unlink } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { posix } from "node:path";
-import { type Bounds, type Host, HostError } from "./host.ts";
+import { type Bounds, type Host, LockError } from "./host.ts";
 import { wait } from "./linux_deadline.ts";
 import { codeOf, hostError } from "./linux_errors.ts";
 import type { Root } from "./linux_root.ts";
@@ -47,7 +47,7 @@ async function take(name: string, path: string, bounds: Bounds): Promise<() => v
     if (release !== undefined) return release;
     const left = end - performance.now();
     if (left <= 0) {
-      throw new HostError("ETIMEDOUT", `Cannot lock "${name}": held for ${bounds.deadlineMs} ms`);
+      throw new LockError(name, bounds.deadlineMs);
     }
     await holderGone(path, Math.min(left, LOOK_AGAIN_MS), bounds.signal);
   }

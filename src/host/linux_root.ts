@@ -2,6 +2,7 @@
 import { lstat, readlink, realpath } from "node:fs/promises";
 import { realpathSync } from "node:fs";
 import { posix } from "node:path";
+import { TnblockError } from "../common/error.ts";
 import { HostError } from "./host.ts";
 import { codeOf, hostError, isAbsence } from "./linux_errors.ts";
 
@@ -37,14 +38,15 @@ const realRoot: Root = {
 /**
  * The root at `directory`.
  *
- * @throws HostError when there is no such directory.
+ * @throws TnblockError `host-fault` when there is no such directory.
  */
 export function openRoot(directory: string): Root {
   let root: string;
   try {
     root = realpathSync(directory);
   } catch (error) {
-    throw hostError(`Cannot use "${directory}" as the root of a node`, error);
+    const { message } = hostError(`Cannot use "${directory}" as the root of a node`, error);
+    throw new TnblockError("host-fault", message, { cause: error });
   }
   return root === "/" ? realRoot : folderRoot(root);
 }

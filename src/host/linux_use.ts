@@ -2,11 +2,14 @@
 import { constants, type Stats } from "node:fs";
 import { open, readdir, readFile, readlink, stat } from "node:fs/promises";
 import type { Host } from "./host.ts";
-import { codeOf, hostError } from "./linux_errors.ts";
+import { codeOf, hostError, isAbsence } from "./linux_errors.ts";
 import type { Root } from "./linux_root.ts";
 
 /** udev looks at every new disk for some tenths of a second; that is no use of it. */
 const UDEV_WORKERS = new Set(["(udev-worker)", "systemd-udevd"]);
+
+/** Failures of ours, not of the device: they say nothing about it, and must not pass for an answer. */
+const OURS = new Set(["EMFILE", "ENFILE", "ENOMEM", "EACCES", "EPERM"]);
 
 /** The two halves of `Host` that look for users of a device. */
 export function linuxUse(root: Root): Pick<Host, "probeExclusive" | "holders"> {
@@ -19,27 +22,28 @@ export function linuxUse(root: Root): Pick<Host, "probeExclusive" | "holders"> {
         await handle.close();
         return "free";
       } catch (error) {
-        const code = codeOf(error);
-        if (code === "EBUSY") return "busy";
-        // Deno turns O_EXCL into "create anew".
-        if (code === "EINVAL" || code === "EEXIST") return "unknown";
-        throw hostError(`Cannot open "${path}"`, error);
+        const claim = claimOf(codeOf(error));
+        if (claim === undefined) throw hostError(`Cannot open "${path}"`, error);
+        return claim;
       }
     },
 
-    async holders(path) {
-      let device: Stats;
-      try {
-        device = await stat(await root.follow(path));
-      } catch (error) {
-        throw hostError(`Cannot look at "${path}"`, error);
+    async holders(paths) {
+      const devices = new Set<string>();
+      for (const path of paths) {
+        try {
+          devices.add(identityOf(await stat(await root.follow(path))));
+        } catch (error) {
+          if (!isAbsence(error)) throw hostError(`Cannot look at "${path}"`, error);
+        }
       }
+      if (devices.size === 0) return [];
       const proc = await root.follow("/proc");
       const found: { pid: number; name: string }[] = [];
       for (const entry of await namesIn(proc)) {
         const pid = Number(entry);
         if (!Number.isInteger(pid) || pid === process.pid) continue;
-        if (!await holds(root, `${proc}/${entry}/fd`, device)) continue;
+        if (!await holds(root, `${proc}/${entry}/fd`, devices)) continue;
         const name = (await readFile(`${proc}/${entry}/comm`, "utf8").catch(() => "?")).trim();
         if (!UDEV_WORKERS.has(name)) found.push({ pid, name });
       }
@@ -48,18 +52,30 @@ export function linuxUse(root: Root): Pick<Host, "probeExclusive" | "holders"> {
   };
 }
 
-async function holds(root: Root, directory: string, device: Stats): Promise<boolean> {
+/** What a failed exclusive open says of the device; undefined when it says something of us. */
+export function claimOf(code: string | undefined): "busy" | "unknown" | undefined {
+  if (code === "EBUSY") return "busy";
+  // Deno turns O_EXCL into "create anew" (EINVAL, EEXIST); a dead path says ENXIO, ENODEV, EIO …
+  return code === undefined || OURS.has(code) ? undefined : "unknown";
+}
+
+/** The device behind a node, whichever node it is; below a root the file itself. */
+function identityOf(stats: Stats): string {
+  return stats.isBlockDevice() ? `block ${stats.rdev}` : `file ${stats.dev} ${stats.ino}`;
+}
+
+async function holds(
+  root: Root,
+  directory: string,
+  devices: ReadonlySet<string>,
+): Promise<boolean> {
   for (const entry of await namesIn(directory)) {
     const link = `${directory}/${entry}`;
     const target = await readlink(link).catch(() => "");
     if (root.isFolder ? target === "" : !target.startsWith("/dev/")) continue;
     const path = root.isFolder ? await root.follow(root.inside(link)).catch(() => link) : link;
     const open = await stat(path).catch(() => undefined);
-    if (open === undefined) continue;
-    const same = device.isBlockDevice()
-      ? open.isBlockDevice() && open.rdev === device.rdev
-      : open.ino === device.ino && open.dev === device.dev;
-    if (same) return true;
+    if (open !== undefined && devices.has(identityOf(open))) return true;
   }
   return false;
 }

@@ -1,24 +1,16 @@
-/** Multipath maps: read from sysfs, changed by asking multipathd. */
+/** Multipath maps: read from sysfs, changed by asking multipathd, or the kernel where multipathd would not. */
 import { TnblockError } from "../common/error.ts";
 import { PROGRAM_MS } from "../common/timing.ts";
-import { type Host, HostError } from "./host.ts";
-import type { MultipathMap, ScsiScan } from "./scan/types.ts";
+import { hostFailure } from "./failure.ts";
+import { type Bounds, type Host, HostError } from "./host.ts";
+import type { MultipathMap } from "./scan/types.ts";
 
 const MULTIPATHD = "/usr/sbin/multipathd";
-
-/** The map over the volume of that naa (32 hex digits, lower case). */
-export function mapFor(scan: Pick<ScsiScan, "maps">, naa: string): MultipathMap | undefined {
-  return scan.maps.find((map) => map.naa === naa);
-}
+const DMSETUP = "/usr/sbin/dmsetup";
 
 /** The wwid that multipath-tools derive from a naa; also the name of the map without friendly names. */
 export function wwidOf(naa: string): string {
   return `3${naa}`;
-}
-
-/** Whether there is a multipathd that could be asked. */
-export async function hasMultipathd(host: Host): Promise<boolean> {
-  return await host.files.status(MULTIPATHD) !== undefined;
 }
 
 /** Puts a map over all paths of that naa. */
@@ -52,6 +44,34 @@ export async function disableQueueing(
 }
 
 /**
+ * Lets commands of a map wait while it has no path, for ever: a virtual machine rather waits than
+ * gets errors. Tells the kernel (a message to its dm-multipath target), as `multipathd
+ * restorequeueing` brings back only what multipath.conf says, and by default that is nothing
+ * (`set_no_path_retry` in libmultipath/structs_vec.c). It holds until multipathd loads the map's table
+ * anew, which it does when a path comes or goes: ask again after each. Where multipath.conf says
+ * `no_path_retry fail` or a number, multipathd undoes it. Without dmsetup nothing is done.
+ *
+ * @throws TnblockError `host-fault` when the kernel refuses it, `timeout`.
+ */
+export async function enableQueueing(
+  host: Host,
+  map: Pick<MultipathMap, "mapName">,
+  signal?: AbortSignal,
+): Promise<void> {
+  const doing = `Cannot enable queueing of the multipath map "${map.mapName}"`;
+  const args = ["message", map.mapName, "0", "queue_if_no_path"];
+  try {
+    const result = await host.run(DMSETUP, args, bounds(signal));
+    if (result.status === 0) return;
+    const said = result.stderr.trim() || `status ${result.status}`;
+    throw new TnblockError("host-fault", `${doing}: dmsetup says ${said}`);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    if (error.code !== "ENOENT") throw hostFailure(doing, error);
+  }
+}
+
+/**
  * Removes a map that nobody has open.
  *
  * @throws TnblockError `in-use`, with nothing lost.
@@ -72,14 +92,9 @@ async function ask(
   args: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const deadlineMs = PROGRAM_MS;
   let output: string;
   try {
-    const result = await host.run(
-      MULTIPATHD,
-      args,
-      signal === undefined ? { deadlineMs } : { deadlineMs, signal },
-    );
+    const result = await host.run(MULTIPATHD, args, bounds(signal));
     const said = result.stdout.trim();
     if (result.status === 0 && said === "ok") return;
     output = `${said} ${result.stderr.trim()}`.trim() || `status ${result.status}`;
@@ -91,11 +106,14 @@ async function ask(
         hint: "Run apt install multipath-tools, or set tnb-use-multipath to 0",
       });
     }
-    const code = error.code === "ETIMEDOUT" ? "timeout" : "host-fault";
-    throw new TnblockError(code, `${doing}: ${error.code}`, { cause: error });
+    throw hostFailure(doing, error);
   }
   if (/in use/.test(output)) throw new TnblockError("in-use", `${doing}: it is in use`);
   throw new TnblockError("host-fault", `${doing}: multipathd says ${output}`, {
     hint: "Run systemctl status multipathd",
   });
+}
+
+function bounds(signal: AbortSignal | undefined): Bounds {
+  return signal === undefined ? { deadlineMs: PROGRAM_MS } : { deadlineMs: PROGRAM_MS, signal };
 }

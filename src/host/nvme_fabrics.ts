@@ -12,7 +12,8 @@ import {
   PROGRAM_MS,
 } from "../common/timing.ts";
 import { checkDhchapSecret } from "./dhchap_secret.ts";
-import { type Host, HostError } from "./host.ts";
+import { hostFailure } from "./failure.ts";
+import { type Host, HostError, LockError } from "./host.ts";
 import { connectFailure, probeFailure } from "./nvme_failure.ts";
 
 export { checkDhchapSecret } from "./dhchap_secret.ts";
@@ -138,6 +139,11 @@ export async function connectPortal(
   } catch (error) {
     if (!(error instanceof HostError)) throw error;
     if (error.code === "EALREADY") return { already: true, controller: undefined };
+    // Not the portal's silence: another connect of this node is not done.
+    if (error instanceof LockError) {
+      const { nqn, portal } = connection;
+      throw hostFailure(`Cannot connect to "${nqn}" at ${formatPortal(portal)}`, error);
+    }
     throw await connectFailure(host, connection, error, since);
   }
 }
@@ -199,6 +205,7 @@ async function optionsOf(
     throw new HostError("ENOENT", result.stderr.trim() || "there is no /dev/nvme-fabrics");
   } catch (error) {
     if (!(error instanceof HostError)) throw error;
+    if (error.code === "ETIMEDOUT") throw hostFailure(doing, error);
     const denied = error.code === "EACCES" || error.code === "EPERM";
     throw new TnblockError(
       "host-fault",
@@ -236,11 +243,7 @@ export async function rescanController(
   } catch (error) {
     if (!(error instanceof HostError)) throw error;
     if (error.code === "ENOENT" || error.code === "ENODEV") return false;
-    throw new TnblockError(
-      error.code === "ETIMEDOUT" ? "timeout" : "host-fault",
-      `Cannot rescan the NVMe controller "${controller}": ${error.code}`,
-      { cause: error },
-    );
+    throw hostFailure(`Cannot rescan the NVMe controller "${controller}"`, error);
   }
 }
 

@@ -138,7 +138,9 @@ async function meaningOfInvalid(
   connection: NvmeConnection,
   logged: (pattern: RegExp) => boolean,
 ): Promise<Meaning> {
-  const others = controllersOf(await scanNvmeControllers(host.files), connection.nqn);
+  // What cannot be looked at is no reason to hide the failure that is to be explained.
+  const controllers = await scanNvmeControllers(host.files).catch(() => []);
+  const others = controllersOf(controllers, connection.nqn);
   const coming = others.find((other) => other.state !== "live");
   if (logged(/Duplicate cntlid/) || coming !== undefined) {
     return {

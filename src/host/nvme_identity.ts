@@ -1,8 +1,7 @@
 /** Who this node is to an NVMe subsystem. One identity for the whole node: the kernel insists on it. */
-import { TnblockError } from "../common/error.ts";
 import { NODE_LOCK_MS } from "../common/timing.ts";
-import { type Host, HostError } from "./host.ts";
-import { attribute } from "./scan/attributes.ts";
+import { attempt } from "./failure.ts";
+import type { Host } from "./host.ts";
 import { scanNvmeControllers } from "./scan/nvme.ts";
 
 const NQN_FILE = "/etc/nvme/hostnqn";
@@ -20,7 +19,7 @@ export interface HostIdentity {
  * The node's identity: that of a live connection first, as the kernel refuses another one beside it;
  * then that of `/etc/nvme`; what is missing there is made, once, under a lock.
  *
- * @throws TnblockError `host-fault`.
+ * @throws TnblockError `host-fault`, or `busy` while others make it.
  */
 export async function hostIdentity(host: Host): Promise<HostIdentity> {
   const live = (await scanNvmeControllers(host.files)).find((controller) =>
@@ -29,33 +28,37 @@ export async function hostIdentity(host: Host): Promise<HostIdentity> {
   if (live?.hostNqn !== undefined && live.hostId !== undefined) {
     return { hostNqn: live.hostNqn, hostId: live.hostId };
   }
-  const [hostNqn, hostId] = await readFiles(host);
-  if (hostNqn !== undefined && hostId !== undefined) return { hostNqn, hostId };
-  return await makeFiles(host);
+  return await attempt("Cannot find the NVMe host identity", async () => {
+    const { hostNqn, hostId } = await readFiles(host);
+    if (hostNqn !== undefined && hostId !== undefined) return { hostNqn, hostId };
+    return await makeFiles(host);
+  });
 }
 
-async function readFiles(host: Host): Promise<(string | undefined)[]> {
-  return await Promise.all([NQN_FILE, ID_FILE].map((path) => attribute(host.files, path)));
+/** Undefined is what is not there; what cannot be read is thrown, else it would be replaced. */
+async function readFiles(
+  host: Host,
+): Promise<{ readonly [K in keyof HostIdentity]: string | undefined }> {
+  const [hostNqn, hostId] = await Promise.all([NQN_FILE, ID_FILE].map(async (path) => {
+    const text = (await host.files.readText(path))?.trim();
+    return text === "" ? undefined : text;
+  }));
+  return { hostNqn, hostId };
 }
 
 async function makeFiles(host: Host): Promise<HostIdentity> {
+  const release = await host.lock("nvme-identity", { deadlineMs: NODE_LOCK_MS });
   try {
-    const release = await host.lock("nvme-identity", { deadlineMs: NODE_LOCK_MS });
-    try {
-      const [nqn, id] = await readFiles(host);
-      const hostId = id ?? uuidOf(nqn) ?? host.randomUuid();
-      const hostNqn = nqn ?? `${UUID_NQN}${hostId}`;
-      if (nqn === undefined) await host.files.replaceText(NQN_FILE, `${hostNqn}\n`, 0o644);
-      if (id === undefined) await host.files.replaceText(ID_FILE, `${hostId}\n`, 0o644);
-      return { hostNqn, hostId };
-    } finally {
-      release();
+    const found = await readFiles(host);
+    const hostId = found.hostId ?? uuidOf(found.hostNqn) ?? host.randomUuid();
+    const hostNqn = found.hostNqn ?? `${UUID_NQN}${hostId}`;
+    if (found.hostNqn === undefined) {
+      await host.files.replaceText(NQN_FILE, `${hostNqn}\n`, 0o644);
     }
-  } catch (error) {
-    if (!(error instanceof HostError)) throw error;
-    throw new TnblockError("host-fault", `Cannot make the NVMe host identity: ${error.message}`, {
-      cause: error,
-    });
+    if (found.hostId === undefined) await host.files.replaceText(ID_FILE, `${hostId}\n`, 0o644);
+    return { hostNqn, hostId };
+  } finally {
+    release();
   }
 }
 

@@ -1,5 +1,6 @@
 /** The cluster's id: a UUID made once, in pmxcfs, so that all nodes share it and no two clusters do. */
 import { TnblockError } from "../common/error.ts";
+import { attempt } from "../host/failure.ts";
 import type { Bounds, Host } from "../host/host.ts";
 
 const FILE = "/etc/pve/priv/tnblock/cluster-id";
@@ -9,7 +10,10 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export async function clusterId(host: Host, bounds: Bounds): Promise<string> {
   const known = await readId(host);
   if (known !== undefined) return known;
-  const release = await host.lock("cluster-id", bounds);
+  const release = await attempt(
+    "Cannot make the cluster id",
+    () => host.lock("cluster-id", bounds),
+  );
   try {
     const made = await readId(host);
     if (made !== undefined) return made;

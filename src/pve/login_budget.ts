@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { TnblockError } from "../common/error.ts";
+import { attempt } from "../host/failure.ts";
 import type { Bounds, Host } from "../host/host.ts";
 
 /** Logins that may come at once ... */
@@ -32,7 +33,7 @@ export function refill(
 export async function drawLogin(host: Host, array: string, bounds: Bounds): Promise<void> {
   const name = `logins-${createHash("sha256").update(array).digest("hex").slice(0, 16)}`;
   const file = `/run/tnblock/${name}.json`;
-  const release = await host.lock(name, bounds);
+  const release = await attempt("Cannot log in to TrueNAS", () => host.lock(name, bounds));
   try {
     const text = await host.files.readText(file);
     const parsed = v.safeParse(stateSchema, text === undefined ? undefined : parseJson(text));

@@ -2,7 +2,7 @@
 import { TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { sameTag } from "../common/volume.ts";
-import { HostError } from "../host/host.ts";
+import { attempt } from "../host/failure.ts";
 import { linkPath, readLinkTarget, removeLink } from "../host/links.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
 import { forgetKnownDisk, type KnownDisk } from "./known_disks.ts";
@@ -27,16 +27,10 @@ export async function withVolumeLock<T>(
 
 async function lockVolume(storage: Storage, zvol: string): Promise<() => void> {
   const { host, settings, deadline } = storage;
-  try {
-    return await host.lock(`volume-${settings.id}-${zvol}`, deadline.bounds(VOLUME_LOCK_MS));
-  } catch (error) {
-    if (!(error instanceof HostError) || error.code !== "ETIMEDOUT") throw error;
-    throw new TnblockError(
-      "busy",
-      `Cannot work on the volume "${zvol}": another operation on it has not ended in time`,
-      { cause: error },
-    );
-  }
+  return await attempt(
+    `Cannot work on the volume "${zvol}" beside another operation on it`,
+    () => host.lock(`volume-${settings.id}-${zvol}`, deadline.bounds(VOLUME_LOCK_MS)),
+  );
 }
 
 /** Whether what this node knows is the volume that the name means. */

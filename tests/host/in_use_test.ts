@@ -1,6 +1,9 @@
-import { assertEquals } from "@std/assert";
-import type { Host } from "../../src/host/host.ts";
+import { assertEquals, assertInstanceOf, assertNotEquals, assertRejects } from "@std/assert";
+import { TnblockError } from "../../src/common/error.ts";
+import { type Host, HostError } from "../../src/host/host.ts";
 import { deviceOfDev, parseLockedInodes, usersOf } from "../../src/host/in_use.ts";
+import { claimOf } from "../../src/host/linux_use.ts";
+import { parseMounts } from "../../src/host/mount_use.ts";
 import { type NodeFolder, withNode } from "../support/node_folder.ts";
 
 const MAP = "/dev/disk/by-id/dm-uuid-mpath-36589cfc000000e41f2a3b4c5d6e7f003";
@@ -18,12 +21,8 @@ function claimed(host: Host, claim: "free" | "busy" | "unknown"): Host {
 
 Deno.test("a disk that nobody has is free", async () => {
   await withNode("iscsi-2portal-multipathd", async ({ host }) => {
-    assertEquals(await usersOf(claimed(host, "free"), MAP), {
-      inUse: false,
-      by: [],
-      certain: true,
-    });
-    assertEquals((await usersOf(claimed(host, "unknown"), MAP)).certain, false);
+    assertEquals(await usersOf(claimed(host, "free"), MAP), { by: [] });
+    assertEquals(await usersOf(claimed(host, "unknown"), MAP), { by: [] });
   });
 });
 
@@ -33,7 +32,6 @@ Deno.test("a process that has the disk open is named, through whatever link it o
     await process(node, 4711, "qemu-system-x86", resolved ?? "?");
     const use = await usersOf(claimed(node.host, "free"), MAP);
     assertEquals(use.by, ["qemu-system-x86 (process 4711)"]);
-    assertEquals(use.inUse, true);
   });
 });
 
@@ -61,7 +59,7 @@ Deno.test("who opened a single path past the map is a user", async () => {
 Deno.test("a device on top of the disk is a user; the map over its own paths is none", async () => {
   await withNode("iscsi-2portal-multipathd", async ({ host, write }) => {
     const paths = ["/dev/sda", "/dev/sdb"];
-    assertEquals((await usersOf(claimed(host, "free"), "/dev/dm-0", paths)).inUse, false);
+    assertEquals((await usersOf(claimed(host, "free"), "/dev/dm-0", paths)).by, []);
     await write("/sys/devices/virtual/block/dm-0/holders/dm-9", "");
     assertEquals((await usersOf(claimed(host, "busy"), "/dev/dm-0", paths)).by, [
       "the device dm-9 on top of it",
@@ -79,23 +77,21 @@ Deno.test("the lock of a virtual machine is seen when its process is not", async
     assertEquals((await usersOf(claimed(host, "free"), "/dev/sda")).by, [
       "a virtual machine that has locked it",
     ]);
-    assertEquals((await usersOf(claimed(host, "free"), "/dev/sdb")).inUse, false);
+    assertEquals((await usersOf(claimed(host, "free"), "/dev/sdb")).by, []);
   });
 });
 
 Deno.test("a claim of the kernel that nothing else explains is a mount", async () => {
   await withNode("iscsi-2portal", async ({ host }) => {
-    assertEquals(await usersOf(claimed(host, "busy"), "/dev/sda"), {
-      inUse: true,
-      by: ["a mount or another part of the kernel"],
-      certain: true,
-    });
+    assertEquals((await usersOf(claimed(host, "busy"), "/dev/sda")).by, [
+      "a mount or another part of the kernel",
+    ]);
   });
 });
 
 Deno.test("a disk that is gone has no users", async () => {
   await withNode("iscsi-2portal", async ({ host }) => {
-    assertEquals((await usersOf(host, "/dev/tnblock/san/none")).inUse, false);
+    assertEquals((await usersOf(host, "/dev/tnblock/san/none")).by, []);
   });
 });
 
@@ -118,4 +114,143 @@ Deno.test("locks are read by kind and file system", () => {
   ].join("\n");
   assertEquals(deviceOfDev(mountinfo), "0:6");
   assertEquals(deviceOfDev(""), undefined);
+});
+
+/** A line of mountinfo. */
+function mount(device: string, point: string, source: string): string {
+  return `90 25 ${device} / ${point} rw,relatime shared:7 master:1 - ext4 ${source} rw\n`;
+}
+
+Deno.test("a mount is seen by number or source where the kernel cannot be asked for its claim", async () => {
+  await withNode("iscsi-2portal-multipathd", async (node) => {
+    const host = claimed(node.host, "unknown");
+    const number = async (name: string) =>
+      (await host.files.readText(`/sys/block/${name}/dev`))?.trim() ?? "?";
+    const paths = ["/dev/sda", "/dev/sdb"];
+    const seen = async (text: string) => {
+      await node.write("/proc/self/mountinfo", text);
+      return (await usersOf(host, "/dev/dm-0", paths)).by;
+    };
+    assertEquals(await seen(mount(await number("dm-0"), "/mnt/a\\040b", "/dev/mapper/x")), [
+      'a mount at "/mnt/a b"',
+    ]);
+    assertEquals(await seen(mount(await number("sdb"), "/mnt", "/dev/sdb")), [
+      'a mount at "/mnt"',
+    ]);
+    assertEquals(await seen(mount("0:77", "/mnt/btrfs", "/dev/dm-0")), [
+      'a mount at "/mnt/btrfs"',
+    ]);
+    assertEquals(await seen(mount(await number("sdc"), "/mnt", "/dev/sdc")), []);
+    assertEquals(await seen(mount("0:78", "/sys", "sysfs")), []);
+  });
+});
+
+Deno.test("a mount of a container is seen once, a process that cannot be read hides nothing", async () => {
+  await withNode("iscsi-2portal", async (node) => {
+    const device = (await node.host.files.readText("/sys/block/sda/dev"))?.trim() ?? "?";
+    await node.write("/proc/self/mountinfo", mount("0:5", "/", "rpool"));
+    await node.link("/proc/self/ns/mnt", "mnt:[1]");
+    for (const [pid, space] of [[1, 1], [70, 2], [71, 2], [72, 2]]) {
+      await node.link(`/proc/${pid}/ns/mnt`, `mnt:[${space}]`);
+      if (pid !== 70) await node.write(`/proc/${pid}/mountinfo`, mount(device, "/data", "/x"));
+    }
+    assertEquals((await usersOf(claimed(node.host, "unknown"), "/dev/sda")).by, [
+      'a mount at "/data" of process 71',
+    ]);
+    assertEquals((await usersOf(claimed(node.host, "busy"), "/dev/sda")).by, [
+      'a mount at "/data" of process 71',
+    ]);
+  });
+});
+
+Deno.test("swap is seen where the kernel cannot be asked for its claim", async () => {
+  await withNode("iscsi-2portal", async ({ host, write }) => {
+    const heading = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+    await write("/proc/swaps", `${heading}/dev/sda    partition\t1024\t0\t-2\n`);
+    assertEquals((await usersOf(claimed(host, "unknown"), "/dev/sda")).by, ["swap on it"]);
+    assertEquals((await usersOf(claimed(host, "unknown"), "/dev/sdb")).by, []);
+  });
+});
+
+Deno.test("users of a partition are users of its disk", async () => {
+  await withNode("iscsi-2portal", async (node) => {
+    await node.write("/dev/sda1", "");
+    await node.write("/sys/block/sda/sda1/partition", "1\n");
+    await node.write("/sys/block/sda/sda1/dev", "8:1\n");
+    const by = async (claim: "free" | "unknown") =>
+      (await usersOf(claimed(node.host, claim), "/dev/sda")).by;
+    assertEquals(await by("unknown"), []);
+    await node.write("/proc/self/mountinfo", mount("8:1", "/mnt", "/dev/sda1"));
+    assertEquals(await by("unknown"), ['a mount at "/mnt"']);
+    await node.write("/sys/block/sda/sda1/holders/dm-7", "");
+    assertEquals(await by("free"), ["the device dm-7 on top of it"]);
+    await process(node, 80, "dd", "/dev/sda1");
+    assertEquals((await by("free"))[0], "dd (process 80)");
+  });
+});
+
+Deno.test("partitions that kpartx made over a map are no use of it; who uses them is", async () => {
+  await withNode("iscsi-2portal-multipathd", async (node) => {
+    await node.write("/sys/devices/virtual/block/dm-0/holders/dm-8", "");
+    await node.write("/sys/block/dm-8/dm/uuid", "part1-mpath-36589cfc000000e41\n");
+    await node.write("/dev/dm-8", "");
+    const probed: string[] = [];
+    const host = (claim: "free" | "busy"): Host => ({
+      ...node.host,
+      probeExclusive: (path) => {
+        probed.push(path);
+        return Promise.resolve(claim);
+      },
+    });
+    assertEquals((await usersOf(host("free"), "/dev/dm-0")).by, []);
+    // The map itself is claimed by the map over it, always.
+    assertEquals(probed, ["/dev/dm-8"]);
+    assertNotEquals((await usersOf(host("busy"), "/dev/dm-0")).by, []);
+    await process(node, 81, "dd", "/dev/dm-8");
+    assertEquals((await usersOf(host("free"), "/dev/dm-0")).by, ["dd (process 81)"]);
+  });
+});
+
+Deno.test("a dead path cannot say whether it is claimed; our own limits are no answer", () => {
+  for (const code of ["ENXIO", "ENODEV", "ENOENT", "EIO", "EINVAL", "EEXIST"]) {
+    assertEquals(claimOf(code), "unknown", code);
+  }
+  for (const code of ["EMFILE", "EACCES", undefined]) assertEquals(claimOf(code), undefined);
+  assertEquals(claimOf("EBUSY"), "busy");
+});
+
+Deno.test("a node that went away meanwhile is held open by nobody", async () => {
+  await withNode("iscsi-2portal", async ({ host }) => {
+    assertEquals(await host.holders(["/dev/none"]), []);
+  });
+});
+
+Deno.test("a look that fails is the node's fault, and never says that nobody is there", async () => {
+  await withNode("iscsi-2portal", async ({ host }) => {
+    const fail = () => Promise.reject(new HostError("EMFILE", "too many open files"));
+    for (
+      const broken of [
+        { ...host, holders: fail },
+        { ...host, probeExclusive: fail },
+        { ...host, files: { ...host.files, readText: fail } },
+        { ...host, files: { ...host.files, resolve: fail } },
+      ]
+    ) {
+      const error = await assertRejects(() => usersOf(broken, "/dev/sda"));
+      assertInstanceOf(error, TnblockError);
+      assertEquals(error.code, "host-fault");
+    }
+  });
+});
+
+Deno.test("mounts are read whatever number of fields stands before the dash", () => {
+  const text = [
+    "36 35 98:0 / /mnt/a\\011b rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw",
+    "37 35 98:1 / /mnt/- rw - ext3 /dev/r\\040 rw",
+    "",
+  ].join("\n");
+  assertEquals(parseMounts(text), [
+    { device: "98:0", point: "/mnt/a\tb", source: "/dev/root" },
+    { device: "98:1", point: "/mnt/-", source: "/dev/r " },
+  ]);
 });

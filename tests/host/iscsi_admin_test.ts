@@ -9,7 +9,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { TnblockError } from "../../src/common/error.ts";
-import { type Host, HostError, type ProgramResult } from "../../src/host/host.ts";
+import { type Host, HostError, LockError, type ProgramResult } from "../../src/host/host.ts";
 import {
   deleteDisk,
   type IscsiLogin,
@@ -220,8 +220,9 @@ async function onSessions(
       exchangeTcp: () => Promise.resolve(new Uint8Array(0)),
       files: {
         ...node.host.files,
-        writeControl(path, text) {
+        writeControl(path, text, { onEnd }) {
           writes.push(`${text} > ${path}`);
+          onEnd?.();
           return Promise.resolve();
         },
       },
@@ -267,10 +268,9 @@ Deno.test("a path is rescanned and removed by what it is, not by its name alone"
     assert(disk !== undefined && session !== undefined);
     assertEquals(await rescanDisk(host, session, disk), true);
     assertEquals(await deleteDisk(host, disk), true);
-    assertEquals(writes, [
-      `1 > /sys/block/${disk.name}/device/rescan`,
-      `1 > /sys/block/${disk.name}/device/delete`,
-    ]);
+    // Not by the name: it may be another disk's when the kernel opens the file.
+    const device = `${session.sysfs}/target${disk.hctl.slice(0, -2)}/${disk.hctl}`;
+    assertEquals(writes, [`1 > ${device}/rescan`, `1 > ${device}/delete`]);
     // The same letter, another LUN; the same LUN, another volume; gone.
     assertEquals(await deleteDisk(host, { ...disk, hctl: "9:0:0:5" }), false);
     assertEquals(await deleteDisk(host, { ...disk, wwid: "naa.0" }), false);
@@ -285,4 +285,72 @@ Deno.test("a path without a map above it keeps commands for a day instead of fai
   assertStringIncludes(alone, "node.session.timeo.replacement_timeout = 86400\n");
   const below = editRecord(RECORD, recordFields(undefined, true));
   assertStringIncludes(below, "node.session.timeo.replacement_timeout = 15\n");
+});
+
+Deno.test("after a write that hangs no other goes to that session until the kernel ends it", async () => {
+  await onSessions(async (host, writes) => {
+    const [session, other] = await scanIscsiSessions(host.files);
+    const disk = (await findScsiPaths(host.files, { iqn: IQN, lun: 5 }))
+      .find((each) => each.session === session?.name);
+    assert(session !== undefined && other !== undefined && disk !== undefined);
+    const ends: (() => void)[] = [];
+    const hanging: Host = {
+      ...host,
+      lock: (name, limits) => host.lock(name, { ...limits, deadlineMs: 20 }),
+      files: {
+        ...host.files,
+        writeControl(path, _, { onEnd }) {
+          writes.push(path);
+          if (onEnd !== undefined) ends.push(onEnd);
+          return Promise.reject(new HostError("ETIMEDOUT", "no end"));
+        },
+      },
+    };
+    const codes = async (works: readonly (() => Promise<unknown>)[]) => {
+      const found: string[] = [];
+      for (const work of works) found.push((await failure(work)).code);
+      return found;
+    };
+    assertEquals(
+      await codes([
+        () => scanLun(hanging, session, 300),
+        () => scanLun(hanging, session, 301),
+        () => rescanDisk(hanging, session, disk),
+        () => deleteDisk(hanging, disk),
+        () => scanLun(hanging, other, 300),
+      ]),
+      ["timeout", "busy", "busy", "busy", "timeout"],
+    );
+    assertEquals(writes.length, 2);
+    for (const end of ends) end();
+    assertEquals(await deleteDisk(host, disk), true);
+  });
+});
+
+Deno.test("a path that became another volume's while its removal waited stays", async () => {
+  await onSessions(async (host, writes, node) => {
+    const disk = (await findScsiPaths(host.files, { iqn: IQN, lun: 5 }))[0];
+    assert(disk !== undefined);
+    const device = await host.files.resolve(`/sys/block/${disk.name}/device`);
+    const slow: Host = {
+      ...host,
+      async lock(name, limits) {
+        const release = await host.lock(name, limits);
+        await node.write(`${device}/wwid`, `naa.${"b".repeat(32)}\n`);
+        return release;
+      },
+    };
+    assertEquals(await deleteDisk(slow, disk), false);
+    assertEquals(writes, []);
+    assertEquals(await deleteDisk(host, { ...disk, wwid: `naa.${"b".repeat(32)}` }), true);
+  });
+});
+
+Deno.test("a target that others are at for too long is busy, and no defect of tnblock", async () => {
+  await withNode(undefined, async (node) => {
+    const { host, runs } = withIscsiadm(node, {});
+    const taken: Host = { ...host, lock: () => Promise.reject(new LockError("x", 1)) };
+    assertEquals((await failure(() => login(taken, request))).code, "busy");
+    assertEquals(runs, []);
+  });
 });

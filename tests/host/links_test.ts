@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { type Host, HostError, LockError } from "../../src/host/host.ts";
 import { missingMounts } from "../../src/host/linux_mount.ts";
 import {
   ensureLink,
   linkPath,
-  listLinks,
   multipathTarget,
   nvmeTarget,
   readLinkTarget,
@@ -25,9 +25,6 @@ Deno.test("a link is made once, moved when its target changes, and removed", asy
     assertEquals(await ensureLink(host, path, multipathTarget(NAA)), false);
     assertEquals(await readLinkTarget(host, path), `/dev/disk/by-id/dm-uuid-mpath-3${NAA}`);
     assertEquals(await host.files.resolve(path), "/dev/dm-2");
-    assertEquals(await listLinks(host, "san"), [
-      { name: "vm-100-disk-0", target: multipathTarget(NAA) },
-    ]);
     assertEquals(await removeLink(host, path), true);
     assertEquals(await removeLink(host, path), false);
   });
@@ -43,8 +40,38 @@ Deno.test("a link may dangle: its disk can come later", async () => {
   });
 });
 
-Deno.test("a storage without links has none", async () => {
-  await withNode(undefined, async ({ host }) => assertEquals(await listLinks(host, "san"), []));
+Deno.test("the mounts behind links are seen to for a link that is right already, too", async () => {
+  await withNode(undefined, async ({ host }) => {
+    const path = linkPath("san", "vm-100-disk-0");
+    let times = 0;
+    const counting: Host = {
+      ...host,
+      prepareLinks: () => {
+        times += 1;
+        return host.prepareLinks();
+      },
+    };
+    assertEquals(await ensureLink(counting, path, nvmeTarget(UUID)), true);
+    assertEquals(await ensureLink(counting, path, nvmeTarget(UUID)), false);
+    assertEquals(times, 2);
+  });
+});
+
+Deno.test("what the node cannot do with a link is told as the node's fault", async () => {
+  await withNode(undefined, async ({ host }) => {
+    const path = linkPath("san", "vm-100-disk-0");
+    const failing = (error: Error): Host => ({
+      ...host,
+      prepareLinks: () => Promise.reject(error),
+      files: { ...host.files, readLink: () => Promise.reject(error) },
+    });
+    const full = failing(new HostError("ENOSPC", "no room"));
+    const taken = failing(new LockError("prepare-links", 1));
+    const code = (work: Promise<unknown>) => work.catch((error) => error.code);
+    assertEquals(await code(ensureLink(full, path, nvmeTarget(UUID))), "host-fault");
+    assertEquals(await code(readLinkTarget(full, path)), "host-fault");
+    assertEquals(await code(ensureLink(taken, path, nvmeTarget(UUID))), "busy");
+  });
 });
 
 Deno.test("no link is made to a name that does not say which disk it is", async () => {

@@ -1,9 +1,14 @@
 /** Files of a node that is a folder: nothing leads out of it. */
-import { readFile, readlink, stat } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, readFile, readlink, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { TnblockError } from "../../src/common/error.ts";
 import { HostError } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
+import { linuxFiles } from "../../src/host/linux_files.ts";
+import { openRoot } from "../../src/host/linux_root.ts";
 import { withNode } from "../support/node_folder.ts";
 
 Deno.test("absolute and climbing links stay below the root", async () => {
@@ -115,7 +120,11 @@ Deno.test("a file over 1 MiB is refused", async () => {
 });
 
 Deno.test("a root that is not there is refused", () => {
-  assertThrows(() => linuxHost({ root: "/nonexistent/tnblock" }), "as the root of a node");
+  const error = assertThrows(
+    () => linuxHost({ root: "/nonexistent/tnblock" }),
+    "as the root of a node",
+  );
+  assertInstanceOf(error, TnblockError);
 });
 
 Deno.test("the node's name is that of its folder, without the domain", async () => {
@@ -131,4 +140,47 @@ Deno.test("on a real node a device has its number, and no file is a device", asy
   assertEquals([status?.kind, status?.device], ["character", "1:3"]);
   assertEquals((await host.files.status("/proc/self/status"))?.kind, "file");
   assertEquals(await host.files.resolve("/proc/../dev/null"), "/dev/null");
+});
+
+Deno.test("a control write is over when the kernel is done, not when our deadline has passed", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "tnblock-control-"));
+  try {
+    // Opening a pipe that nobody reads hangs in the kernel, as a write to a dead path does.
+    const pipe = join(directory, "scan");
+    assertEquals(spawnSync("mkfifo", [pipe]).status, 0);
+    const files = linuxFiles(openRoot("/"), () => Promise.reject(new Error("no lock is needed")));
+    let over = false;
+    const end = Promise.withResolvers<void>();
+    const onEnd = () => {
+      over = true;
+      end.resolve();
+    };
+    const error = await assertRejects(() =>
+      files.writeControl(pipe, "- - -", { deadlineMs: 30, onEnd })
+    );
+    assertInstanceOf(error, HostError);
+    assertEquals([error.code, over], ["ETIMEDOUT", false]);
+    assertEquals(await readFile(pipe, "utf8"), "- - -");
+    await end.promise;
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+Deno.test("a control write that is never begun is over at once", async () => {
+  await withNode(undefined, async ({ host }) => {
+    const real = linuxFiles(openRoot("/"), host.lock);
+    for (const files of [host.files, real]) {
+      let ends = 0;
+      const onEnd = () => ends += 1;
+      const gone = "/nonexistent/tnblock/scan";
+      await assertRejects(() => files.writeControl(gone, "1", { deadlineMs: 1_000, onEnd }));
+      const signal = AbortSignal.abort(new Error("given up"));
+      await assertRejects(() =>
+        files.writeControl(gone, "1", { deadlineMs: 1_000, signal, onEnd })
+      );
+      await assertRejects(() => files.writeControl(gone, "1", { deadlineMs: 0, onEnd }));
+      assertEquals(ends, 3);
+    }
+  });
 });

@@ -1,16 +1,14 @@
 import { assertEquals, assertInstanceOf, assertRejects, assertStringIncludes } from "@std/assert";
 import { TnblockError } from "../../src/common/error.ts";
-import type { Host } from "../../src/host/host.ts";
+import { type Host, HostError } from "../../src/host/host.ts";
 import {
   addMap,
   addPath,
   disableQueueing,
-  hasMultipathd,
-  mapFor,
+  enableQueueing,
   removeMap,
   resizeMap,
 } from "../../src/host/multipath.ts";
-import { scanBlockDevices } from "../../src/host/scan/block_devices.ts";
 import { withNode } from "../support/node_folder.ts";
 
 const NAA = "6589cfc000000e41f2a3b4c5d6e7f003";
@@ -66,19 +64,28 @@ Deno.test("a busy map is in use, and nothing else is", async () => {
 
 Deno.test("a node without multipathd is told what to install", async () => {
   await withNode(undefined, async ({ host }) => {
-    assertEquals(await hasMultipathd(host), false);
     const error = await assertRejects(() => addMap(host, NAA));
     assertInstanceOf(error, TnblockError);
     assertStringIncludes(error.hint ?? "", "apt install multipath-tools");
   });
 });
 
-Deno.test("the map of a volume is found by its identity", async () => {
-  await withNode("iscsi-2portal-multipathd", async ({ host }) => {
-    const { scsi } = await scanBlockDevices(host.files);
-    const found = mapFor(scsi, NAA);
-    const slaves = scsi.disks.filter((disk) => disk.naa === NAA).map(({ name }) => name);
-    assertEquals([found?.wwid, found?.slaves], [`3${NAA}`, slaves]);
-    assertEquals(mapFor(scsi, "0".repeat(32)), undefined);
+Deno.test("queueing is enabled in the kernel, whatever multipath.conf says", async () => {
+  const done = await asking({ status: 0, stdout: "" }, (host) => enableQueueing(host, map));
+  const message = ["/usr/sbin/dmsetup", "message", map.mapName, "0", "queue_if_no_path"];
+  assertEquals([done.runs, done.error], [[message], undefined]);
+  const refused = await asking({ status: 1, stdout: "" }, (host) => enableQueueing(host, map));
+  assertInstanceOf(refused.error, TnblockError);
+  assertEquals(refused.error.code, "host-fault");
+  assertStringIncludes(refused.error.message, "dmsetup says status 1");
+});
+
+Deno.test("a node without dmsetup is left as it is", async () => {
+  await withNode(undefined, async ({ host }) => {
+    await enableQueueing(host, map);
+    const late = { ...host, run: () => Promise.reject(new HostError("ETIMEDOUT", "no end")) };
+    const error = await assertRejects(() => enableQueueing(late, map));
+    assertInstanceOf(error, TnblockError);
+    assertEquals(error.code, "timeout");
   });
 });

@@ -7,7 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { TnblockError } from "../../src/common/error.ts";
-import { type Host, HostError } from "../../src/host/host.ts";
+import { type Host, HostError, LockError } from "../../src/host/host.ts";
 import { crc32 } from "../../src/host/dhchap_secret.ts";
 import {
   checkDhchapSecret,
@@ -321,5 +321,37 @@ Deno.test("a missing host id is taken from the host NQN", async () => {
   await withNode(undefined, async ({ host, write }) => {
     await write("/etc/nvme/hostnqn", `${connection.hostNqn}\n`);
     assertEquals((await hostIdentity(host)).hostId, HOST_ID);
+  });
+});
+
+Deno.test("an identity that cannot be read is never replaced", async () => {
+  await withNode(undefined, async ({ host, write }) => {
+    await write("/etc/nvme/hostnqn", "nqn.own\n");
+    await write("/etc/nvme/hostid", "own-id\n");
+    const broken: Host = {
+      ...host,
+      files: { ...host.files, readText: () => Promise.reject(new HostError("EIO", "broken")) },
+    };
+    const error = await assertRejects(() => hostIdentity(broken), "broken");
+    assertInstanceOf(error, TnblockError);
+    assertEquals(error.code, "host-fault");
+    assertEquals(await host.files.readText("/etc/nvme/hostnqn"), "nqn.own\n");
+  });
+});
+
+Deno.test("who finds others at the same work for too long is told that they are", async () => {
+  await withNode(undefined, async ({ host }) => {
+    const taken: Host = {
+      ...host,
+      fabricsOptions: () => Promise.resolve(OPTIONS),
+      exchangeTcp: () => Promise.resolve(IC_RESPONSE),
+      lock: () => Promise.reject(new LockError("nvme-identity", 1)),
+      connectFabrics: () => Promise.reject(new LockError("nvme-fabrics", 1)),
+    };
+    for (const work of [() => hostIdentity(taken), () => connectPortal(taken, connection)]) {
+      const error = await assertRejects(work);
+      assertInstanceOf(error, TnblockError);
+      assertEquals(error.code, "busy");
+    }
   });
 });

@@ -1,7 +1,14 @@
 /** Finding one disk among many, and standing a kernel that changes under the scan. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { TnblockError } from "../../src/common/error.ts";
 import { HostError, type HostFiles } from "../../src/host/host.ts";
 import { scanBlockDevices } from "../../src/host/scan/block_devices.ts";
 import { chooseNvmeNode } from "../../src/host/scan/choose.ts";
@@ -162,7 +169,18 @@ Deno.test("running out of file descriptors is not taken for an empty machine", a
       ...host.files,
       readText: () => Promise.reject(new HostError("EMFILE", "too many open files")),
     };
-    await assertRejects(() => scanBlockDevices(files), "too many open files");
+    const error = await assertRejects(() => scanBlockDevices(files), "too many open files");
+    assertInstanceOf(error, TnblockError);
+    assertEquals(error.code, "host-fault");
+  });
+});
+
+Deno.test("a link that cannot be followed is the node's fault, not another disk", async () => {
+  await withNode("iscsi-2portal", async ({ host, link }) => {
+    await link("/dev/circle", "circle");
+    const error = await assertRejects(() => identify(host.files, "/dev/circle"), "ELOOP");
+    assertInstanceOf(error, TnblockError);
+    assertEquals(error.code, "host-fault");
   });
 });
 

@@ -12,7 +12,7 @@ import { usersOf } from "../../src/host/in_use.ts";
 import { deleteDisk, login, rescanDisk, scanLun } from "../../src/host/iscsi_admin.ts";
 import { ensureLink, linkPath, multipathTarget, nvmeTarget } from "../../src/host/links.ts";
 import { linuxHost } from "../../src/host/linux.ts";
-import { disableQueueing, mapFor, removeMap, resizeMap } from "../../src/host/multipath.ts";
+import { disableQueueing, removeMap, resizeMap } from "../../src/host/multipath.ts";
 import { connectPortal, hostIdentity, rescanController } from "../../src/host/nvme_fabrics.ts";
 import { scanBlockDevices } from "../../src/host/scan/block_devices.ts";
 import { identify } from "../../src/host/scan/identify.ts";
@@ -75,7 +75,7 @@ Deno.test("a namespace appears, is linked, grows and goes", async () => {
     await ensureLink(host, path, nvmeTarget(wanted.uuid));
     const reached = await until(host, () => identify(host.files, path));
     assertEquals([reached.kind, reached.uuid, reached.name], ["nvme", wanted.uuid, disk.name]);
-    assertEquals((await usersOf(host, path)).inUse, false);
+    assertEquals((await usersOf(host, path)).by, []);
 
     await node.player.apply(nvme([namespace(1), { ...wanted, size: 9 * MIB }]));
     await until(host, async () => (await look()).disk?.sizeBytes === 9 * MIB || undefined);
@@ -124,7 +124,8 @@ Deno.test("a LUN is scanned in on both portals, mapped, grown and removed", asyn
     assertEquals(paths.map(({ naa }) => naa), [wanted.naa, wanted.naa]);
 
     const map = await until(host, async () => {
-      const found = mapFor((await scanBlockDevices(host.files)).scsi, wanted.naa);
+      const { maps } = (await scanBlockDevices(host.files)).scsi;
+      const found = maps.find(({ naa }) => naa === wanted.naa);
       return found?.slaves.length === 2 ? found : undefined;
     });
     assertEquals([...map.slaves], paths.map(({ name }) => name).sort());

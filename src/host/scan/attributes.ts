@@ -1,7 +1,9 @@
 /**
  * Reading single attributes of sysfs. Objects vanish while they are read, some attributes cannot be
  * read by everybody, and some fail when the device has nothing to say: all of that is "undefined".
+ * Only what says nothing about the attribute (no more open files, no memory) is thrown, as `host-fault`.
  */
+import { TnblockError } from "../../common/error.ts";
 import { HostError, type HostFiles } from "../host.ts";
 
 /** Sectors of `size` are of 512 bytes, whatever the disk's own block size. */
@@ -14,8 +16,9 @@ async function orUndefined<T>(work: Promise<T | undefined>): Promise<T | undefin
   try {
     return await work;
   } catch (error) {
-    if (error instanceof HostError && !OURS.has(error.code)) return undefined;
-    throw error;
+    if (!(error instanceof HostError)) throw error;
+    if (!OURS.has(error.code)) return undefined;
+    throw new TnblockError("host-fault", error.message, { cause: error });
   }
 }
 
@@ -36,9 +39,22 @@ export async function mapBounded<T, R>(
   return results;
 }
 
+/** The text of a file, as it is. */
+export async function textOrUndefined(
+  files: HostFiles,
+  path: string,
+): Promise<string | undefined> {
+  return await orUndefined(files.readText(path));
+}
+
+/** The text of a symbolic link. */
+export async function linkText(files: HostFiles, path: string): Promise<string | undefined> {
+  return await orUndefined(files.readLink(path));
+}
+
 /** The attribute's text without white space around it; undefined when empty, absent or unreadable. */
 export async function attribute(files: HostFiles, path: string): Promise<string | undefined> {
-  const text = (await orUndefined(files.readText(path)))?.trim();
+  const text = (await textOrUndefined(files, path))?.trim();
   return text === "" ? undefined : text;
 }
 

@@ -1,4 +1,5 @@
 /** What a node or link in `/dev` really is, by sysfs: the last check before a disk is used. */
+import { attempt } from "../failure.ts";
 import type { HostFiles } from "../host.ts";
 import { attribute, entries, lastName, readCommon } from "./attributes.ts";
 import { readMultipathMap } from "./maps.ts";
@@ -24,12 +25,19 @@ export interface DiskIdentity {
   readonly slaves: readonly string[];
 }
 
-/** Undefined when the path dangles, leads to no block device, or the kernel has another disk under that name. */
+/**
+ * Undefined when the path dangles, leads to no block device, or the kernel has another disk under that name.
+ *
+ * @throws TnblockError `host-fault` when the path cannot be followed.
+ */
 export async function identify(
   files: HostFiles,
   path: string,
 ): Promise<DiskIdentity | undefined> {
-  const [node, status] = await Promise.all([files.resolve(path), files.status(path)]);
+  const [node, status] = await attempt(
+    `Cannot identify "${path}"`,
+    () => Promise.all([files.resolve(path), files.status(path)]),
+  );
   if (node === undefined || status?.kind !== "block") return undefined;
   const name = lastName(node);
   const common = await readCommon(files, name);

@@ -2,7 +2,7 @@
 import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
 import { multipathTarget } from "../../host/links.ts";
-import { addMap, addPath, resizeMap, wwidOf } from "../../host/multipath.ts";
+import { addMap, addPath, enableQueueing, resizeMap, wwidOf } from "../../host/multipath.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { readMultipathMap } from "../../host/scan/maps.ts";
 import { findScsiPaths } from "../../host/scan/scsi.ts";
@@ -55,6 +55,8 @@ export async function useMap(
     );
   }
   await refuseForeignPaths(parts, identity, map);
+  // A virtual machine rather waits for its array than gets errors, whatever multipath.conf says.
+  await enableQueueing(host, map, deadline.signal);
   const link = multipathTarget(identity.naa);
   await awaitLink(host, link, map.node, deadline);
   return { link, device: map.node };
