@@ -35,6 +35,7 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const finishing = args.some((arg) => FINISHING.includes(arg));
+  let stopped: Promise<void> | undefined;
   const context: CommandContext = {
     out: writer(process.stdout, finishing),
     deliver: (text) =>
@@ -46,10 +47,12 @@ async function main(): Promise<void> {
     isTerminal: process.stdout.isTTY === true,
     env: process.env,
     root: rootOf(args, process.env),
-    stopped: new Promise((resolve) => {
-      process.once("SIGTERM", () => resolve());
-      process.once("SIGINT", () => resolve());
-    }),
+    stopped: () =>
+      stopped ??= new Promise((resolve) => {
+        for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+          process.on(signal, () => resolve());
+        }
+      }),
   };
   let status: number;
   try {

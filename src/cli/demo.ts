@@ -1,5 +1,5 @@
 /** `tnblock demo`: prints each step of the demo as it goes, and whether all went well. */
-import { runDemoSteps, type StepReport } from "../demo/run.ts";
+import { INTERRUPTED, runDemoSteps, type StepReport } from "../demo/run.ts";
 import { type CommandContext, EXIT } from "./framework.ts";
 
 /** Options of the command. */
@@ -16,7 +16,10 @@ export async function runDemo(
 ): Promise<number> {
   const reports: StepReport[] = [];
   let transport = "";
+  let isStopped = false;
+  context.stopped().then(() => isStopped = true);
   const failed = await runDemoSteps({
+    isStopped: () => isStopped,
     release: options.release,
     faults: options.faults,
     onStep: (report) => {
@@ -33,6 +36,7 @@ export async function runDemo(
       context.out(describe(report));
     },
   });
+  if (failed === INTERRUPTED) return EXIT.interrupted;
   if (options.json) {
     context.out(
       JSON.stringify(

@@ -19,8 +19,11 @@ export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The folder that stands for `/`. */
   readonly root: string;
-  /** Resolves when the process is asked to end (SIGTERM, SIGINT). */
-  readonly stopped: Promise<void>;
+  /**
+   * Resolves when the process is asked to end (SIGTERM, SIGINT, SIGHUP). A command that never asks is
+   * ended by the signal itself.
+   */
+  readonly stopped: () => Promise<void>;
 }
 
 /** Exit statuses that a command may end with; `tnblock help exit-codes` is the long form. */

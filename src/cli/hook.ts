@@ -1,6 +1,7 @@
 /** `tnblock hook`: one request line on standard input, one reply line on standard output. */
 import { TnblockError } from "../common/error.ts";
 import { lineLog } from "../common/log.ts";
+import type { Host } from "../host/host.ts";
 import { linuxHost } from "../host/linux.ts";
 import { answer } from "../pve/hook.ts";
 import { failureLine, REQUEST_LIMIT } from "../pve/request.ts";
@@ -38,18 +39,21 @@ export async function runHook(context: CommandContext): Promise<number> {
   let level = 0;
   const log = lineLog((line) => context.err(`${line}\n`), () => level);
   let line: string;
+  let host: Host;
   try {
     line = await readLine(context.input);
+    host = linuxHost({ root: context.root });
   } catch (error) {
     context.out(failureLine(null, error));
     return EXIT.failed;
   }
-  const { reply, settled, undelivered } = answer(line, {
-    host: linuxHost({ root: context.root }),
+  const { reply, settled, undelivered, abandon } = answer(line, {
+    host,
     log,
     setDebugLevel: (value) => level = value,
     limitLogins: context.env["TNBLOCK_LOGIN_BUDGET"] !== "0",
   });
+  context.stopped().then(abandon);
   const { text, ok } = await reply;
   if (!await context.deliver(text)) await undelivered();
   // What was under way when the deadline passed is undone or finished before the process ends.

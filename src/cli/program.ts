@@ -1,6 +1,10 @@
 /** The command tree. Each command's work is in a file of its own, loaded only when it runs. */
 import { Command, type CommandContext, Exit, Option } from "./framework.ts";
 
+/** What pvesm calls it; accepted, and not shown. */
+const outputFormat = () =>
+  new Option("--output-format <format>").choices(["text", "json"] as const).hideHelp();
+
 const jsonOption = () =>
   new Option("-o, --output <format>", "how to print").choices(["text", "json"] as const).default(
     "text" as const,
@@ -20,12 +24,13 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
   program.command("version")
     .description("print the version and what this program is built from")
     .addOption(jsonOption())
+    .addOption(outputFormat())
     .option("--licenses", "print the notices of the software that this program contains")
     .option("--shim", "print the storage plugin that Proxmox VE loads, to be installed by hand")
     .action(async (options) => {
       const { runVersion } = await import("./version.ts");
       await runVersion(context, {
-        json: options.output === "json",
+        json: (options.outputFormat ?? options.output) === "json",
         licenses: options.licenses === true,
         shim: options.shim === true,
       });
@@ -34,6 +39,7 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
   program.command("scan")
     .description("print the NVMe and iSCSI disks that this machine sees")
     .addOption(jsonOption())
+    .addOption(outputFormat())
     .action(async (options) => {
       const [{ runScan }, { linuxHost }] = await Promise.all([
         import("./scan.ts"),
@@ -42,7 +48,7 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       throw new Exit(
         await runScan(
           linuxHost({ root: context.root }),
-          { json: options.output === "json" },
+          { json: (options.outputFormat ?? options.output) === "json" },
           context.out,
         ),
       );
@@ -58,6 +64,7 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
   program.command("demo")
     .description("show a whole disk life over both transports against a simulated TrueNAS and node")
     .addOption(jsonOption())
+    .addOption(outputFormat())
     .addOption(
       new Option("--truenas <release>", "release to simulate").choices(["25.10", "26"] as const)
         .default("25.10" as const),
@@ -70,7 +77,7 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       const { runDemo } = await import("./demo.ts");
       throw new Exit(
         await runDemo(context, {
-          json: options.output === "json",
+          json: (options.outputFormat ?? options.output) === "json",
           release: options.truenas,
           faults: options.faults,
         }),

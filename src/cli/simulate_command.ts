@@ -45,7 +45,7 @@ export async function runSimulateCommand(
     ...await dataSideOf(flags, clusterId),
   }, {
     print: (line) => context.out(`${line}\n`),
-    untilStopped: context.stopped,
+    untilStopped: context.stopped(),
     ...(flags.kernel === undefined ? {} : { stopMs: KERNEL_STOP_MS }),
   });
 }

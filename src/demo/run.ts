@@ -37,7 +37,12 @@ export interface DemoOptions {
   /** Faults for the simulator, as `POST /faults` takes them. */
   readonly faults?: string | undefined;
   readonly onStep: (report: StepReport) => void;
+  /** Ends the demo after the step that is under way. */
+  readonly isStopped: () => boolean;
 }
+
+/** What {@link runDemoSteps} answers when it was stopped. */
+export const INTERRUPTED = "interrupted";
 
 /** The demo's storage. */
 const STORAGE = "san";
@@ -50,6 +55,7 @@ const STORAGE = "san";
 export async function runDemoSteps(options: DemoOptions): Promise<string | undefined> {
   for (const transport of ["nvme-tcp", "iscsi"] as const) {
     const failed = await withArray(options, (place) => runSteps(transport, place, options));
+    if (failed === INTERRUPTED) return failed;
     if (failed !== undefined) return `${transport}: ${failed}`;
   }
   return undefined;
@@ -97,6 +103,7 @@ async function runSteps(
   const state: DemoState = { volumes: new Map(), token: "" };
   const digests = new Map<string, string>();
   for (const step of STEPS) {
+    if (options.isStopped()) return INTERRUPTED;
     const report = await runStep(step, transport, place, state, digests);
     options.onStep(report);
     if (!report.ok) return step.title;

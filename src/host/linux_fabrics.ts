@@ -4,6 +4,7 @@
  */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
+import { FABRICS_CONNECT_MS } from "../common/timing.ts";
 import { type Bounds, type Host, HostError } from "./host.ts";
 import { wait, within } from "./linux_deadline.ts";
 import { codeOf, hostError } from "./linux_errors.ts";
@@ -52,6 +53,10 @@ export function linuxFabrics(
     },
 
     async fabricsOptions() {
+      // Below a root it is one file for all: while somebody connects it holds his words.
+      const release = root.isFolder
+        ? await lock(LOCK, { deadlineMs: FABRICS_CONNECT_MS })
+        : undefined;
       try {
         const handle = await open(await root.follow(DEVICE), "r");
         try {
@@ -62,6 +67,8 @@ export function linuxFabrics(
       } catch (error) {
         if (codeOf(error) === "ENOENT") return undefined;
         throw hostError(`Cannot read "${DEVICE}"`, error);
+      } finally {
+        release?.();
       }
     },
   };

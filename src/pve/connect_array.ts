@@ -93,7 +93,7 @@ export function connectArray(
         return await timed(method, () => open.call(method, params, options));
       } catch (error) {
         const lost = arrayErrorIn(error)?.code === "unreachable";
-        if (options.lane !== "read" || !lost || attempt >= api.retryMax) throw error;
+        if (closed || options.lane !== "read" || !lost || attempt >= api.retryMax) throw error;
         const pause = api.retryDelayMs * 2 ** attempt;
         if (pause >= deadline.leftMs()) throw error;
         log.info(`the connection to the array was lost; asking again in ${pause} ms`);
@@ -131,7 +131,14 @@ function dialectOf(text: string | undefined): Dialect | undefined {
 async function trustOf(host: Host, tls: TlsTrust): Promise<Trust> {
   if (tls.kind !== "ca") return tls;
   const pem = await host.files.readText(tls.file);
-  if (pem !== undefined) return { kind: "ca", pem };
+  if (pem?.includes("-----BEGIN CERTIFICATE-----") === true) return { kind: "ca", pem };
+  if (pem !== undefined) {
+    throw new TnblockError(
+      "config",
+      `Cannot read the certificate authority: ${tls.file} holds no PEM certificate`,
+      { field: "tnb-tls-ca" },
+    );
+  }
   throw new TnblockError(
     "config",
     `Cannot read the certificate authority: there is no ${tls.file}`,

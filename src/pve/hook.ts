@@ -37,6 +37,8 @@ export interface HookAnswer {
   readonly reply: Promise<{ readonly text: string; readonly ok: boolean }>;
   /** Resolves when nothing is under way any more: past the deadline, what was begun has been undone or finished. */
   readonly settled: Promise<void>;
+  /** To be called when the process is told to end: what is under way stops where it can, and is undone or finished. */
+  abandon(): void;
   /** To be called when nobody could be given the reply: what was made for the caller is taken back. */
   undelivered(): Promise<void>;
 }
@@ -58,6 +60,7 @@ export function answer(line: string, world: HookWorld): HookAnswer {
     return {
       reply: Promise.resolve({ text: failureLine(id, error), ok: false }),
       settled: Promise.resolve(),
+      abandon: () => {},
       undelivered: () => Promise.resolve(),
     };
   }
@@ -97,6 +100,10 @@ export function answer(line: string, world: HookWorld): HookAnswer {
   return {
     reply: Promise.race([work, late]),
     settled,
+    abandon: () =>
+      deadline.expire(
+        new TnblockError("timeout", `Cannot finish ${request.method}: tnblock was told to end`),
+      ),
     undelivered: async () => await (await work).takeBack(),
   };
 }

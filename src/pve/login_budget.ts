@@ -41,7 +41,10 @@ export async function drawLogin(host: Host, array: string, bounds: Bounds): Prom
       parsed.success ? parsed.output : { left: BURST, at: host.now() },
       host.now(),
     );
-    if (state.left < 1) {
+    const granted = state.left >= 1;
+    const after = { left: state.left - (granted ? 1 : 0), at: state.at };
+    await host.files.replaceText(file, JSON.stringify(after), 0o600);
+    if (!granted) {
       const seconds = Math.ceil((1 - state.left) * REFILL_MS / 1000);
       throw new TnblockError(
         "rate-limited",
@@ -49,11 +52,6 @@ export async function drawLogin(host: Host, array: string, bounds: Bounds): Prom
         { hint: "Start the tnblock daemon, which needs one login for all commands, or wait" },
       );
     }
-    await host.files.replaceText(
-      file,
-      JSON.stringify({ left: state.left - 1, at: state.at }),
-      0o600,
-    );
   } finally {
     release();
   }

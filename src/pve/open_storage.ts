@@ -25,7 +25,7 @@ export async function openStorage(
   deadline: Deadline,
 ): Promise<OpenStorage> {
   const { host, log } = world;
-  const secrets = await readSecrets(host.files, request.storage);
+  const secrets = await readSecrets(host.files, request.storage, log);
   const settings = parseSettings(request.storage, request.config, secrets);
   world.setDebugLevel(settings.debug);
   const connection = connectArray(settings.id, settings.api, world, deadline);

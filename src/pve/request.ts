@@ -12,19 +12,22 @@ export const REQUEST_LIMIT = 1024 * 1024;
 const DEFAULT_DEADLINE_MS = 45_000;
 const LONGEST_DEADLINE_MS = 600_000;
 
+/** Perl does not tell a number from its text, and its undef arrives as null. */
+const number = v.union([
+  v.number(),
+  v.pipe(v.string(), v.regex(/^[0-9]{1,12}$/), v.transform(Number)),
+]);
+
 const envelope = v.object({
-  protocol: v.picklist(
-    [PROTOCOL, PROTOCOL - 1],
-    "protocol: it is not one that this tnblock speaks",
-  ),
+  protocol: v.pipe(number, v.integer()),
   id: v.union([v.string(), v.number()]),
   method: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
-  storage: v.optional(v.string(), ""),
-  config: v.optional(v.record(v.string(), v.unknown()), {}),
-  args: v.optional(v.record(v.string(), v.unknown()), {}),
-  deadlineMs: v.optional(v.pipe(v.number(), v.minValue(1)), DEFAULT_DEADLINE_MS),
-  node: v.optional(v.string()),
-  pveApi: v.optional(v.number()),
+  storage: v.nullish(v.string(), ""),
+  config: v.nullish(v.record(v.string(), v.unknown()), {}),
+  args: v.nullish(v.record(v.string(), v.unknown()), {}),
+  deadlineMs: v.nullish(v.pipe(number, v.minValue(1)), DEFAULT_DEADLINE_MS),
+  node: v.nullish(v.string()),
+  pveApi: v.nullish(number),
 });
 
 /** A request of the shim. */
@@ -60,6 +63,17 @@ export function parseRequest(
         "invalid",
         `Cannot read the request: ${field} is missing or malformed`,
         { field },
+      ),
+    };
+  }
+  const { protocol } = parsed.output;
+  if (protocol !== PROTOCOL && protocol !== PROTOCOL - 1) {
+    return {
+      id,
+      error: new TnblockError(
+        "unsupported",
+        `Cannot answer the request: it speaks protocol ${protocol}, this tnblock ${PROTOCOL}`,
+        { field: "protocol", hint: "Install shim and binary of the same version on this node" },
       ),
     };
   }

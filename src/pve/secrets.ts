@@ -1,5 +1,6 @@
 /** The secrets of a storage: `/etc/pve/priv/storage/<storage>.tnblock`, a JSON object, root only. */
 import { TnblockError } from "../common/error.ts";
+import { type Log, silentLog } from "../common/log.ts";
 import type { HostFiles } from "../host/host.ts";
 
 /** Where the secrets of a storage are kept; pmxcfs carries the file to all nodes. */
@@ -15,8 +16,15 @@ export function secretsPath(storage: string): string {
 export async function readSecrets(
   files: HostFiles,
   storage: string,
+  log: Log = silentLog,
 ): Promise<Record<string, unknown>> {
   const path = secretsPath(storage);
+  const mode = (await files.status(path))?.mode ?? 0;
+  if ((mode & 0o077) !== 0) {
+    log.warning(
+      `${path} can be read by others than root (mode ${mode.toString(8)}): set it to 600`,
+    );
+  }
   const text = await files.readText(path);
   if (text === undefined) return {};
   try {

@@ -174,8 +174,10 @@ function parseChap(options: Options): ChapSettings | undefined {
 }
 
 function parseIscsi(options: Options): IscsiSettings {
-  required(options, "tnb-discovery-portal", "an iSCSI storage needs it");
   const portals = portalsOf(options, 3260);
+  if (portals.length === 0) {
+    throw refuse("tnb-discovery-portal", "an iSCSI storage needs at least one portal");
+  }
   return {
     kind: "iscsi",
     targetIqn: required(options, "tnb-target-iqn", "an iSCSI storage needs it"),

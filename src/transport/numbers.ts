@@ -37,6 +37,17 @@ function pick(
   return undefined;
 }
 
+/** The error of {@link pickLun} or {@link pickNsid} when they would find nothing. */
+export function whyFull(pickOne: () => number): TnblockError | undefined {
+  try {
+    pickOne();
+    return undefined;
+  } catch (error) {
+    if (error instanceof TnblockError) return error;
+    throw error;
+  }
+}
+
 /** A free LUN of a target: below 256 while one is free, above that otherwise. */
 export function pickLun(taken: ReadonlySet<number>, random: RandomInteger): number {
   const lun = pick(0, SIMPLE_LUNS, taken, random) ??

@@ -3,6 +3,7 @@
  * are written against. The array half makes and removes exports, the node half attaches them.
  */
 import type { Deadline } from "../common/deadline.ts";
+import type { TnblockError } from "../common/error.ts";
 import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 
@@ -49,6 +50,8 @@ export interface Groundwork {
   readonly parent: number;
   /** LUNs or NSIDs that are taken, by whomever. */
   readonly taken: ReadonlySet<number>;
+  /** Why nothing more can be exported, when that is so. */
+  readonly full?: TnblockError | undefined;
   /** What is not as configured but does not stop the work. */
   readonly warnings: readonly string[];
 }
@@ -89,15 +92,16 @@ export interface Transport {
    * Exports a zvol, and returns what the array made. What a failure leaves behind is removed by
    * {@link removeExport} after another look.
    *
-   * @param isNew the zvol was made just now: an export that names its path belonged to a dead volume
-   *   of that name, whose identity must not come back, and is removed first.
+   * @param isNew asked when an export names the zvol's path already: whether the zvol is the one that the
+   *   caller made just now. The export belonged to a dead volume of that name then, whose identity must
+   *   not come back, and is removed first.
    * @throws TnblockError `not-ours` when somebody else's export is on the zvol.
    */
   createExport(
     array: Caller,
     zvol: string,
     groundwork: Groundwork,
-    isNew: boolean,
+    isNew: () => Promise<boolean>,
     deadline: Deadline,
   ): Promise<VolumeExport>;
   /** Removes an export by its rows; rows that are gone already are fine. */

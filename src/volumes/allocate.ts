@@ -10,6 +10,7 @@ import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
 import { destroyZvol } from "./destroy.ts";
 import { freeName } from "./free_name.ts";
+import { readKnownDisk } from "./known_disks.ts";
 import { checkDataset, checkRoom, isOfOperation, isOurs, marks } from "./ownership.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type OnFailure, type Storage, undoing, zvolPath } from "./storage.ts";
@@ -35,7 +36,7 @@ export interface AllocatedVolume {
 }
 
 /** How often another number is tried when somebody else took the name at the same moment. */
-const NAME_TRIES = 5;
+const NAME_TRIES = 25;
 
 /** Allocates and exports a volume. */
 export async function allocate(storage: Storage, wanted: NewVolume): Promise<AllocatedVolume> {
@@ -56,6 +57,7 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
     return await exportExisting(storage, array, existing, groundwork);
   }
   checkRoom(listing.parent, size.size);
+  if (groundwork.full !== undefined) throw groundwork.full;
   if (size.note !== undefined) log.info(`new volume: ${size.note}`);
   deadline.check();
   return await create(storage, array, wanted, size, groundwork, taken, existing);
@@ -78,7 +80,7 @@ async function create(
       return await undoing(storage, async (onFailure) => {
         await createZvol(storage, array, zvol, size, operation, onFailure);
         storage.deadline.check();
-        const made = await createExport(storage, array, zvol, groundwork, onFailure);
+        const made = await createExport(storage, array, zvol, groundwork, operation, onFailure);
         // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
         storage.deadline.check();
         return { zvol, tag: tagOf(made.identity), isNew: true };
@@ -136,8 +138,7 @@ async function createZvol(
   // Before the call: its failure does not prove that nothing was made.
   onFailure(`zvol "${path}"`, async () => {
     const fresh = await storage.array();
-    const found = await zvols.read(fresh, path);
-    if (found === undefined || !isOfOperation(found, operation)) return false;
+    if (!await isStillOurs(storage, fresh, zvol, operation)) return false;
     await destroyZvol(storage, fresh, path, storage.undoDeadline());
     return true;
   });
@@ -165,18 +166,44 @@ async function createExport(
   array: Caller,
   zvol: string,
   groundwork: Groundwork,
+  operation: string,
   onFailure: OnFailure,
 ): Promise<VolumeExport> {
   const path = zvolPath(storage, zvol);
   const { transport } = storage;
   onFailure(`the export of "${path}"`, async () => {
     const fresh = await storage.array();
+    // A late undo must not reach what was made under the same name since.
+    if (!await isStillOurs(storage, fresh, zvol, operation)) return false;
     const found = await transport.lookUp(fresh, path, storage.undoDeadline());
     if (found.kind !== "ours" && found.kind !== "half") return false;
     await transport.removeExport(fresh, found.kind === "ours" ? found.export.rows : found.rows);
     return true;
   });
-  return await transport.createExport(array, path, groundwork, true, storage.deadline);
+  return await transport.createExport(
+    array,
+    path,
+    groundwork,
+    () => isStillOurs(storage, array, zvol, operation),
+    storage.deadline,
+  );
+}
+
+/**
+ * Whether what stands under the name is what this operation made, and nobody has taken it into use: its
+ * answer may have been lost, and the volume found in a listing, long before it is to be undone.
+ */
+async function isStillOurs(
+  storage: Storage,
+  array: Caller,
+  zvol: string,
+  operation: string,
+): Promise<boolean> {
+  const found = await zvols.read(array, zvolPath(storage, zvol));
+  if (found === undefined || !isOfOperation(found, operation)) return false;
+  if (await readKnownDisk(storage, zvol) === undefined) return true;
+  storage.log.warning(`"${zvol}" was to be taken back, but is attached on this node: it stays`);
+  return false;
 }
 
 /** A volume that is there already: its export is used, or made when it is missing. */
@@ -196,6 +223,12 @@ async function exportExisting(
       `Cannot use the volume "${zvol}": it is exported as ${found.what}`,
     );
   }
-  const made = await transport.createExport(array, existing.name, groundwork, false, deadline);
+  const made = await transport.createExport(
+    array,
+    existing.name,
+    groundwork,
+    () => Promise.resolve(false),
+    deadline,
+  );
   return { zvol, tag: tagOf(made.identity), isNew: false };
 }

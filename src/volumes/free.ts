@@ -87,9 +87,9 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
     if (zvol !== undefined) {
       requireOurs(storage, zvol);
       await refuseSnapshots(array, zvol.name, storage.deadline);
-      if (found.kind === "ours") {
-        await refuseUsers(storage, { zvol: plan.zvol, tag: undefined }, found.export.identity);
-      }
+      // It may have been attached again since the first step.
+      const identity = found.kind === "ours" ? found.export.identity : undefined;
+      await letGo(storage, { zvol: plan.zvol, tag: undefined }, identity);
     }
     storage.deadline.check();
     const deadline = storage.undoDeadline();

@@ -259,6 +259,79 @@ Deno.test("past the deadline the hook takes its volume back, though nobody reads
   });
 });
 
+Deno.test("a root that is no folder is answered as a request, too", async () => {
+  const { status, stdout } = await run(["hook"], {
+    input: '{"protocol":1,"id":"a","method":"status","storage":"san"}\n',
+    env: { TNBLOCK_ROOT: "/nonexistent" },
+  });
+  assertEquals([status, JSON.parse(stdout).error.code], [1, "host-fault"]);
+});
+
+Deno.test("the demo ends with 130 when it is interrupted, and leaves nothing behind", async () => {
+  await inFolder(async (folder) => {
+    const child = new Deno.Command(BINARY, {
+      args: ["demo"],
+      clearEnv: true,
+      env: { TMPDIR: folder },
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    child.kill("SIGINT");
+    while (!(await reader.read()).done) continue;
+    assertEquals((await child.status).code, 130);
+    assertEquals(await Array.fromAsync(Deno.readDir(folder)), []);
+  });
+});
+
+Deno.test("a hook that is told to end takes its volume back", async () => {
+  await inFolder(async (folder) => {
+    await using simulator = await SimulatorProcess.start(["--host", folder]);
+    const { ready } = simulator;
+    await Deno.writeTextFile(
+      `${folder}/etc/pve/priv/storage/san.tnblock`,
+      JSON.stringify({ "tnb-api-key": ready.apiKey }),
+    );
+    const faults = [{ method: "nvmet.namespace.create", nth: 1, do: "delay", ms: 1000 }];
+    await (await fetch(new URL("/faults", ready.control), {
+      method: "POST",
+      body: JSON.stringify(faults),
+    })).body?.cancel();
+    const line = JSON.stringify({
+      protocol: 1,
+      id: "ended",
+      method: "alloc_image",
+      storage: "san",
+      config: nvmeConfig(ready),
+      args: { vmid: 100, format: "raw", sizeKiB: 1024 },
+      deadlineMs: 20_000,
+    });
+    const child = new Deno.Command(BINARY, {
+      args: ["hook"],
+      env: { TNBLOCK_ROOT: folder },
+      clearEnv: true,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(`${line}\n`));
+    await writer.close();
+    const calls = async () =>
+      (await (await fetch(new URL("/stats", ready.control))).json()).calls as Record<
+        string,
+        number
+      >;
+    while ((await calls())["nvmet.namespace.create"] === undefined) continue;
+    child.kill("SIGTERM");
+    const { code, stdout } = await child.output();
+    assertEquals([code, JSON.parse(new TextDecoder().decode(stdout)).ok], [1, false]);
+    const objects = await (await fetch(new URL("/objects", ready.control))).json();
+    assertEquals([objects.zvols, objects.namespaces], [[], []]);
+  });
+});
+
 Deno.test("a volume whose name nobody is there to read is taken back", async () => {
   await inFolder(async (folder) => {
     await using simulator = await SimulatorProcess.start(["--host", folder]);

@@ -14,7 +14,7 @@ async function demo(
     isTerminal: false,
     env: {},
     root: "/",
-    stopped: new Promise(() => {}),
+    stopped: () => new Promise(() => {}),
   }, {
     json: options.json ?? false,
     release: options.release ?? "25.10",

@@ -36,3 +36,11 @@ Deno.test("a failure says code, message and hint, and nothing of its cause", () 
     error: { code: "auth", message: "Cannot log in", hint: "Make a key" },
   });
 });
+
+Deno.test("numbers may come as texts, and what Perl left undefined as null", () => {
+  const { request } = parseRequest(
+    '{"protocol":"1","id":7,"method":"status","storage":"san","deadlineMs":"2000","pveApi":"13","node":null,"args":null}',
+  );
+  assertEquals([request?.protocol, request?.deadlineMs, request?.pveApi], [1, 2000, 13]);
+  assertEquals(request?.args, {});
+});

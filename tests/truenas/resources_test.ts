@@ -7,7 +7,11 @@ import { iqnOf } from "../../src/truenas/targets.ts";
 import { CallTable, type Line, LINES, UNUSED } from "../support/call_table.ts";
 
 const GIB = 1024 ** 3;
-const NOT_FOUND = new ArrayError("not-found", "Cannot read: not found", { outcome: "answered" });
+/** As 25.10 answers: the number is in `extra`, ENOENT. */
+const NOT_FOUND = new ArrayError("not-found", "Cannot read: not found", {
+  outcome: "answered",
+  errno: 2,
+});
 
 function table(line: Line): { calls: CallTable; nas: Resources } {
   const calls = new CallTable(line);
@@ -853,4 +857,19 @@ Deno.test("reads and writes have their own deadlines, which a caller may change"
     ["read", 7],
     ["write", 150_000],
   ]);
+});
+
+Deno.test("words like not found without the number for it are no absence: what is there could be taken for gone", async () => {
+  const words = new ArrayError("not-found", "Cannot read: pool not found", {
+    outcome: "answered",
+    errno: 14,
+  });
+  for (const line of LINES) {
+    const nas = bindResources({
+      release: table(line).calls.release,
+      call: () => Promise.reject(words),
+      callJob: () => Promise.reject(words),
+    });
+    await assertRejects(() => nas.zvols.read("tank/pve/vm-1-disk-0"), "pool not found");
+  }
 });

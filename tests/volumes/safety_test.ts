@@ -242,3 +242,37 @@ Deno.test("iscsi: an administrator's own extent on a volume is left alone", asyn
   assertEquals((await place.ask("free_image", { volname, finish: true })).error?.code, "in-use");
   assertEquals((await place.objects()).extents?.length, 1);
 });
+
+both(
+  "a volume that was given up late does not take today's volume of its name with it",
+  async (place) => {
+    const method = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
+    await place.faults([{ method, nth: 1, do: "delay", ms: 1200 }]);
+    const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
+      deadlineMs: 300,
+    });
+    // While the array is slow somebody deletes the half-made zvol, and the name is used again.
+    const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
+    await place.array(async (nas) => {
+      while (await nas.zvols.read(zvol) === undefined) continue;
+      await nas.zvols.destroy(zvol);
+    });
+    const today = await place.alloc();
+    assertStringIncludes(today, "vm-100-disk-0");
+    assertEquals((await late).error?.code, "timeout");
+    assertEquals((await place.must("list_images"))[0]?.volid, `san:${today}`);
+    await place.must("activate_volume", { volname: today });
+  },
+);
+
+both(
+  "a disk that was attached again between the two steps of a free is let go of",
+  async (place) => {
+    const volname = await place.alloc();
+    const { token } = await place.must("free_image", { volname, isBase: 0 });
+    await place.must("activate_volume", { volname });
+    await place.must("free_image_finish", { token });
+    assertEquals(await Deno.lstat(place.linkOf(volname)).then(() => true, () => false), false);
+    assertEquals(await zvolNames(place), []);
+  },
+);

@@ -95,14 +95,15 @@ export async function createExport(
   array: Caller,
   zvol: string,
   groundwork: Groundwork,
-  isNew: boolean,
+  isNew: () => Promise<boolean>,
   deadline: Deadline,
 ): Promise<VolumeExport> {
   // 25.04 accepts a second extent on a zvol without a word; later releases refuse it.
   const checks = array.release.can.zfsResource;
   const before = checks ? undefined : await existingExtent(parts, array, zvol);
-  if (before !== undefined && isNew) await removeDeadExtent(parts, array, zvol, before);
-  const extent = before !== undefined && !isNew
+  const isDead = before !== undefined && await isNew();
+  if (isDead) await removeDeadExtent(parts, array, zvol, before);
+  const extent = before !== undefined && !isDead
     ? before
     : await createExtent(parts, array, zvol, isNew, deadline);
   deadline.check();
@@ -113,7 +114,7 @@ async function createExtent(
   parts: IscsiArrayParts,
   array: Caller,
   zvol: string,
-  isNew: boolean,
+  isNew: () => Promise<boolean>,
   deadline: Deadline,
 ): Promise<extents.Extent> {
   const create = () =>
@@ -131,7 +132,7 @@ async function createExtent(
     if (!isExists(error) && !isInUse(error) && !isLost) throw error;
     const found = await existingExtent(parts, array, zvol);
     if (found === undefined) throw error;
-    if (isLost || !isNew) return found;
+    if (isLost || !await isNew()) return found;
     await removeDeadExtent(parts, array, zvol, found);
     return await create();
   }

@@ -12,6 +12,7 @@ import * as services from "../../truenas/services.ts";
 import * as targetExtents from "../../truenas/target_extents.ts";
 import * as targets from "../../truenas/targets.ts";
 import { checkPortals, EVERY_ADDRESS } from "../check_portals.ts";
+import { pickLun, whyFull } from "../numbers.ts";
 import type { Groundwork } from "../transport.ts";
 
 /** What the array half needs of its storage. */
@@ -56,9 +57,11 @@ export async function survey(
   const offered = allPortals
     .filter((portal) => target.groups.some((group) => group.portal === portal.id))
     .flatMap((portal) => portal.addresses);
+  const taken = new Set(mappings.filter((row) => row.target === target.id).map((row) => row.lun));
   return {
     parent: target.id,
-    taken: new Set(mappings.filter((row) => row.target === target.id).map((row) => row.lun)),
+    taken,
+    full: whyFull(() => pickLun(taken, () => 0)),
     warnings: checkPortals({
       what: `target "${targetIqn}"`,
       configured: parts.settings.portals,

@@ -12,7 +12,7 @@ import * as services from "../../truenas/services.ts";
 import * as subsystems from "../../truenas/subsystems.ts";
 import { checkPortals, EVERY_ADDRESS } from "../check_portals.ts";
 import { withDeviceNode } from "../device_node.ts";
-import { NAMESPACES_LIMIT, NAMESPACES_WARN, pickNsid } from "../numbers.ts";
+import { NAMESPACES_LIMIT, NAMESPACES_WARN, pickNsid, whyFull } from "../numbers.ts";
 import { orAbsent } from "../or_absent.ts";
 import { isDirectChild } from "../direct_child.ts";
 import type { ExportLookup, ExportRow, Groundwork, VolumeExport } from "../transport.ts";
@@ -104,7 +104,7 @@ export async function survey(
       `subsystem "${subsystem.nqn}" holds ${taken.size} namespaces; no more than ${NAMESPACES_LIMIT} fit`,
     );
   }
-  return { parent: subsystem.id, taken, warnings };
+  return { parent: subsystem.id, taken, full: whyFull(() => pickNsid(taken, () => 0)), warnings };
 }
 
 function exportOf(zvol: string, row: namespaces.Namespace): VolumeExport {
@@ -156,7 +156,7 @@ export async function createExport(
   array: Caller,
   zvol: string,
   groundwork: Groundwork,
-  isNew: boolean,
+  isNew: () => Promise<boolean>,
   deadline: Deadline,
 ): Promise<VolumeExport> {
   const taken = new Set(groundwork.taken);
@@ -185,7 +185,7 @@ async function createOnce(
   parts: NvmeArrayParts,
   array: Caller,
   wanted: { readonly subsystem: number; readonly zvol: string; readonly nsid: number },
-  isNew: boolean,
+  isNew: () => Promise<boolean>,
 ): Promise<namespaces.Namespace | undefined> {
   try {
     return await namespaces.create(array, wanted);
@@ -197,8 +197,10 @@ async function createOnce(
     } else if (isInUse(error)) {
       const found = await namespaces.byZvol(array, wanted.zvol);
       if (found?.subsystem !== wanted.subsystem) throw error;
-      if (!isNew && found.enabled) return found;
-      if (!isNew) throw error;
+      if (!await isNew()) {
+        if (found.enabled) return found;
+        throw error;
+      }
       parts.log.warning(
         `namespace ${found.nsid} named "${wanted.zvol}" before it was made; removing it`,
       );
