@@ -86,6 +86,8 @@ export interface Transport {
   survey(array: Caller, deadline: Deadline): Promise<Groundwork>;
   /** All exports of this storage's target or subsystem whose zvol lies directly below `dataset`. */
   listExports(array: Caller, dataset: string, deadline: Deadline): Promise<VolumeExport[]>;
+  /** The zvols that the target or subsystem carries besides those directly below `dataset`. */
+  listNeighbours(array: Caller, dataset: string, deadline: Deadline): Promise<string[]>;
   /** How one zvol is exported now, whatever exports it; a fresh read. */
   lookUp(array: Caller, zvol: string, deadline: Deadline): Promise<ExportLookup>;
   /**

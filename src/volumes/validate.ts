@@ -1,11 +1,13 @@
 /** Checking a storage when it is added or changed: everything that its use needs, in one round of reads. */
 import * as datasets from "../truenas/datasets.ts";
 import * as zvols from "../truenas/zvols.ts";
+import { refuseShared } from "./exclusive.ts";
 import { checkDataset, OWNER_PROPERTY, ownerValue } from "./ownership.ts";
 import type { Storage } from "./storage.ts";
 
 /**
- * Logs in, checks the dataset, the service, the target or subsystem and its portals; then writes on
+ * Logs in, checks the dataset, the service, the target or subsystem and its portals, and that none of
+ * them is another storage's; then writes on
  * the dataset that it belongs to this storage, unless it says so already.
  *
  * @throws TnblockError for the first thing that is not as it must be.
@@ -19,6 +21,7 @@ export async function validateStorage(storage: Storage): Promise<null> {
   ]);
   checkDataset(storage, listing.parent);
   groundwork.warnings.forEach((text) => log.warning(text));
+  await refuseShared(storage, array, listing, deadline);
   if (listing.parent.userProperties[OWNER_PROPERTY] === undefined) {
     deadline.check();
     await datasets.setUserProperties(array, settings.dataset, {

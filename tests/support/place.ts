@@ -68,10 +68,12 @@ export class Place implements AsyncDisposable {
     return place;
   }
 
-  async writeSecrets(secrets: Record<string, string>): Promise<void> {
+  async writeSecrets(secrets: Record<string, string>, storage = "san"): Promise<void> {
     const folder = `${this.directory}/etc/pve/priv/storage`;
     await Deno.mkdir(folder, { recursive: true });
-    await Deno.writeTextFile(`${folder}/san.tnblock`, JSON.stringify(secrets), { mode: 0o600 });
+    await Deno.writeTextFile(`${folder}/${storage}.tnblock`, JSON.stringify(secrets), {
+      mode: 0o600,
+    });
   }
 
   /** The storage's section, as PVE parsed it. */

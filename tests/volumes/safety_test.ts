@@ -276,3 +276,22 @@ both(
     assertEquals(await zvolNames(place), []);
   },
 );
+
+both(
+  "a storage that takes in another one's dataset, or shares its target or subsystem, is refused",
+  async (place) => {
+    await place.must("validate_storage");
+    await place.alloc();
+    await place.writeSecrets({ "tnb-api-key": place.simulator.ready.apiKey }, "other");
+    await place.array((nas) =>
+      nas.session.call("pool.dataset.create", [{ name: "tank/other", type: "FILESYSTEM" }])
+    );
+    for (const dataset of ["tank", "tank/other"]) {
+      const reply = await place.ask("validate_storage", {}, {
+        storage: "other",
+        config: { "tnb-dataset": dataset },
+      });
+      assertEquals([dataset, reply.error?.code], [dataset, "not-ours"]);
+    }
+  },
+);

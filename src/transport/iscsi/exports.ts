@@ -57,6 +57,27 @@ function exportOf(
   };
 }
 
+/** The zvols of the target that are not directly below the dataset. */
+export async function listNeighbours(
+  parts: IscsiArrayParts,
+  array: Caller,
+  dataset: string,
+  deadline: Deadline,
+): Promise<string[]> {
+  const wait = deadline.bounds();
+  const [target, allExtents, mappings] = await Promise.all([
+    targetId(parts, array, deadline),
+    extents.all(array, wait),
+    targetExtents.all(array, wait),
+  ]);
+  const mapped = new Set(
+    mappings.filter((row) => row.target === target).map((row) => row.extent),
+  );
+  return allExtents.flatMap(({ id, zvol }) =>
+    zvol === undefined || !mapped.has(id) || isDirectChild(zvol, dataset) ? [] : [zvol]
+  );
+}
+
 /** How one zvol is exported, by whomever. */
 export async function lookUp(
   parts: IscsiArrayParts,

@@ -130,6 +130,19 @@ export async function listExports(
   );
 }
 
+/** The zvols of the subsystem that are not directly below the dataset. */
+export async function listNeighbours(
+  parts: NvmeArrayParts,
+  array: Caller,
+  dataset: string,
+  deadline: Deadline,
+): Promise<string[]> {
+  const rows = await namespaces.byNqn(array, parts.settings.subsystemNqn, deadline.bounds());
+  return rows.flatMap(({ zvol }) =>
+    zvol === undefined || isDirectChild(zvol, dataset) ? [] : [zvol]
+  );
+}
+
 /** How one zvol is exported, by whomever. */
 export async function lookUp(
   parts: NvmeArrayParts,

@@ -24,6 +24,8 @@ export function nvmeTransport(
     sectorSize: 512,
     survey: (caller, deadline) => exports.survey(all, caller, deadline),
     listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
+    listNeighbours: (caller, dataset, deadline) =>
+      exports.listNeighbours(all, caller, dataset, deadline),
     lookUp: (caller, zvol, deadline) => exports.lookUp(all, caller, zvol, deadline),
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
