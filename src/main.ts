@@ -18,12 +18,18 @@ function rootOf(
 /** Commands that go on when nobody reads their output any more: they have something to finish or undo. */
 const FINISHING = ["hook", "simulate"];
 
+/** Whether something that was written did not arrive, for another reason than that nobody reads it. */
+let isOutputLost = false;
+
 /** Writes whole texts in order; a closed pipe ends most programs quietly. */
 function writer(stream: NodeJS.WriteStream, finishing: boolean): (text: string) => void {
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (!finishing) process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed);
+    if (!finishing && error.code === "EPIPE") process.exit(EXIT.done);
   });
-  return (text) => void stream.write(text);
+  return (text) =>
+    void stream.write(text, (error?: NodeJS.ErrnoException | null) => {
+      if (error && error.code !== "EPIPE") isOutputLost = true;
+    });
 }
 
 /** Resolves when everything written has left the process. */
@@ -62,7 +68,7 @@ async function main(): Promise<void> {
     status = reportError(error, context);
   }
   await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-  process.exit(status);
+  process.exit(status === EXIT.done && isOutputLost ? EXIT.failed : status);
 }
 
 await main();

@@ -259,6 +259,17 @@ Deno.test("past the deadline the hook takes its volume back, though nobody reads
   });
 });
 
+Deno.test("output that is lost is no success", async () => {
+  for (const args of [["version"], ["scan", "-o", "json"], ["--help"]]) {
+    const child = new Deno.Command("/bin/sh", {
+      args: ["-c", 'exec "$@" > /dev/full', "sh", BINARY, ...args],
+      clearEnv: true,
+      stderr: "null",
+    });
+    assertEquals([args.join(" "), (await child.output()).code], [args.join(" "), 1]);
+  }
+});
+
 Deno.test("a root that is no folder is answered as a request, too", async () => {
   const { status, stdout } = await run(["hook"], {
     input: '{"protocol":1,"id":"a","method":"status","storage":"san"}\n',
