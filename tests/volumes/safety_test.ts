@@ -295,3 +295,29 @@ both(
     }
   },
 );
+
+both(
+  "a cloud-init volume that the other protocol exports is not destroyed, nor its target with it",
+  async (place) => {
+    await place.alloc(100, 4096, "vm-100-cloudinit");
+    const { ready } = place.simulator;
+    const other = place.transport === "iscsi"
+      ? {
+        "tnb-transport-mode": "nvme-tcp",
+        "tnb-subsystem-nqn": ready.subsystemNqn,
+        "tnb-discovery-portal": ready.portals.nvme[0],
+        "tnb-portals": ready.portals.nvme.join(","),
+      }
+      : {
+        "tnb-transport-mode": "iscsi",
+        "tnb-target-iqn": ready.targetIqn,
+        "tnb-discovery-portal": ready.portals.iscsi[0],
+        "tnb-portals": ready.portals.iscsi.join(","),
+      };
+    const reply = await place.ask("free_image", { volname: "vm-100-cloudinit", finish: true }, {
+      config: other,
+    });
+    assertEquals(reply.error?.code, "in-use");
+    await place.must("activate_volume", { volname: "vm-100-cloudinit" });
+  },
+);
