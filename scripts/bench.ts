@@ -140,7 +140,9 @@ async function startToExit(args: readonly string[], input: string | undefined): 
 async function benchBinary(): Promise<Row[]> {
   const path =
     '{"protocol":1,"id":1,"method":"path","storage":"san","args":{"volname":"vol-vm-1-disk-0-lun1"}}\n';
+  const size = (await Deno.stat(BINARY)).size;
   return [
+    { what: "binary: size", figure: `${Math.round(size / 1e6)} MB`, note: "" },
     {
       what: "binary: start to exit of version",
       figure: ms(await startToExit(["version"], undefined)),
