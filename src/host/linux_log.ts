@@ -30,7 +30,7 @@ export function recentRecords(
   uptimeMs: number,
   sinceMs: number,
 ): KernelRecord[] {
-  const newest = records.at(-1)?.ms ?? 0;
+  const newest = Math.min(records.at(-1)?.ms ?? 0, uptimeMs);
   const slack = uptimeMs * DRIFT + RESOLUTION_MS;
   // Drift moves all records alike: what we look for is near the newest one, and that is near now.
   const from = Math.max(uptimeMs - sinceMs - slack, newest - sinceMs - RESOLUTION_MS);
@@ -40,6 +40,8 @@ export function recentRecords(
 /** What the kernel has logged during the last `ageMs` milliseconds. */
 export async function readKernelLog(ageMs: number): Promise<readonly string[]> {
   try {
+    // Before the log is read, which takes a while: its end must not move the window's beginning.
+    const uptimeMs = Number((await readFile("/proc/uptime", "utf8")).split(" ")[0]) * 1000;
     const handle = await open("/dev/kmsg", constants.O_RDONLY | constants.O_NONBLOCK);
     const records: KernelRecord[] = [];
     const buffer = new Uint8Array(8192);
@@ -58,7 +60,6 @@ export async function readKernelLog(ageMs: number): Promise<readonly string[]> {
     } finally {
       await handle.close();
     }
-    const uptimeMs = Number((await readFile("/proc/uptime", "utf8")).split(" ")[0]) * 1000;
     return recentRecords(records, uptimeMs, ageMs).map((record) => record.text);
   } catch {
     return [];

@@ -68,6 +68,8 @@ export async function connectFailure(
   return failure(doing, await meaningOf(host, connection, error, log), error, log);
 }
 
+const NO_WORDS: Meaning = { code: "unreachable", what: "it does not answer" };
+
 async function meaningOf(
   host: Host,
   connection: NvmeConnection,
@@ -117,6 +119,16 @@ async function meaningOf(
         };
     case "EINVAL":
       return await meaningOfInvalid(host, connection, logged);
+    case "ETIMEDOUT":
+      // The probe before was answered. nvmet may close on a wrong secret before it has said so, and the
+      // kernel then waits out its own minute (docs/kernel-facts.md).
+      if (connection.dhchapSecret === undefined) return NETWORK["ETIMEDOUT"] ?? NO_WORDS;
+      return {
+        code: "auth",
+        what: "the array answers, but the authentication does not end",
+        hint:
+          "Compare tnb-dhchap-secret and tnb-dhchap-ctrl-secret with the keys of this host on the array",
+      };
     case "EACCES":
     case "EPERM":
       return { code: "host-fault", what: "only root may do that", hint: "Run it as root" };

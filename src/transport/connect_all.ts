@@ -13,7 +13,7 @@ export const DISK_WAIT_MS = 30_000;
 /**
  * Runs `connect` for each portal. What fails is a warning while another portal lives.
  *
- * @throws the first portal's error when none lives; `unreachable` when all are only recovering.
+ * @throws the most telling portal's error when none lives; `unreachable` when all are only recovering.
  */
 export async function connectAll(
   log: Log,
@@ -25,9 +25,13 @@ export async function connectAll(
   const live = outcomes.some((outcome) =>
     outcome.status === "fulfilled" && outcome.value === "live"
   );
-  const failure = outcomes.find((outcome) => outcome.status === "rejected");
   if (!live) {
-    if (failure !== undefined) throw failure.reason;
+    const reasons = outcomes.flatMap((outcome) =>
+      outcome.status === "rejected" ? [outcome.reason] : []
+    );
+    // A portal that says why tells more than one that says nothing.
+    const failure = reasons.find((reason) => !isSilence(reason)) ?? reasons[0];
+    if (failure !== undefined) throw failure;
     throw new TnblockError(
       "unreachable",
       `Cannot reach ${what}: every portal is being reconnected by the kernel`,
@@ -52,4 +56,8 @@ export async function connectAll(
       );
     }
   });
+}
+
+function isSilence(reason: unknown): boolean {
+  return reason instanceof TnblockError && ["unreachable", "timeout", "busy"].includes(reason.code);
 }

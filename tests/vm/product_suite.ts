@@ -56,7 +56,7 @@ export const suite: VmSuite = {
           `! grep -qv live /sys/class/nvme/nvme*/state 2>/dev/null &&
            ! grep -qv LOGGED_IN /sys/class/iscsi_session/*/state 2>/dev/null &&
            ! multipathd show paths format %t 2>/dev/null | grep -q failed`,
-          90,
+          180,
         );
       }
       await node.free(volname);
