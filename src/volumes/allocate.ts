@@ -2,12 +2,18 @@
  * Allocating a volume: one round of reads, then as few writes as the array allows (iSCSI three,
  * NVMe two). What a failure leaves behind is taken back before the failure is told.
  */
+import { isDeepStrictEqual } from "node:util";
 import { TnblockError } from "../common/error.ts";
 import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { type Groundwork, tagOf, type VolumeExport } from "../transport/transport.ts";
+import {
+  type DiskIdentity,
+  type Groundwork,
+  tagOf,
+  type VolumeExport,
+} from "../transport/transport.ts";
 import { destroyZvol } from "./destroy.ts";
 import { freeName } from "./free_name.ts";
 import { readKnownDisk } from "./known_disks.ts";
@@ -177,6 +183,9 @@ async function createExport(
     if (!await isStillOurs(storage, fresh, zvol, operation)) return false;
     const found = await transport.lookUp(fresh, path, storage.undoDeadline());
     if (found.kind !== "ours" && found.kind !== "half") return false;
+    if (found.kind === "ours" && await isAttachedHere(storage, zvol, found.export.identity)) {
+      throw new TnblockError("in-use", `Cannot take back "${zvol}": it is attached on this node`);
+    }
     await transport.removeExport(fresh, found.kind === "ours" ? found.export.rows : found.rows);
     return true;
   });
@@ -189,10 +198,7 @@ async function createExport(
   );
 }
 
-/**
- * Whether what stands under the name is what this operation made, and nobody has taken it into use: its
- * answer may have been lost, and the volume found in a listing, long before it is to be undone.
- */
+/** Whether what stands under the name is what this operation made, not what was made there since. */
 async function isStillOurs(
   storage: Storage,
   array: Caller,
@@ -200,10 +206,22 @@ async function isStillOurs(
   operation: string,
 ): Promise<boolean> {
   const found = await zvols.read(array, zvolPath(storage, zvol));
-  if (found === undefined || !isOfOperation(found, operation)) return false;
-  if (await readKnownDisk(storage, zvol) === undefined) return true;
+  return found !== undefined && isOfOperation(found, operation);
+}
+
+/**
+ * Whether this node uses that very disk: its name's answer may have been lost, and the volume found in
+ * a listing and attached, long before it is to be taken back.
+ */
+async function isAttachedHere(
+  storage: Storage,
+  zvol: string,
+  identity: DiskIdentity,
+): Promise<boolean> {
+  const known = await readKnownDisk(storage, zvol);
+  if (known === undefined || !isDeepStrictEqual(known.identity, identity)) return false;
   storage.log.warning(`"${zvol}" was to be taken back, but is attached on this node: it stays`);
-  return false;
+  return true;
 }
 
 /** A volume that is there already: its export is used, or made when it is missing. */

@@ -116,6 +116,8 @@ both(
         ...(await nas.namespaces.all()).map((row) => row.uuid),
       ]);
     const [dead] = await identities();
+    // This node never let go of it, and still knows it under the name.
+    await place.must("activate_volume", { volname });
     // On 26 a zvol can go without its extent or namespace, while the service is stopped.
     const service = place.transport === "iscsi" ? "iscsitarget" : "nvmet";
     await place.stopService(service);
@@ -319,5 +321,36 @@ both(
     });
     assertEquals(reply.error?.code, "in-use");
     await place.must("activate_volume", { volname: "vm-100-cloudinit" });
+  },
+);
+
+both(
+  "an undo leaves a volume that was found in a listing and attached meanwhile",
+  async (place) => {
+    // The answer to the last write is lost for good, but the volume is whole and listed.
+    const method = place.transport === "iscsi"
+      ? "iscsi.targetextent.query"
+      : "nvmet.namespace.create";
+    await place.faults([
+      place.transport === "iscsi"
+        ? { method, nth: 2, do: "delay", ms: 1500 }
+        : { method, nth: 1, do: "done-then-drop" },
+      ...(place.transport === "iscsi"
+        ? []
+        : [{ method: "nvmet.namespace.query", nth: 2, do: "delay", ms: 1500 }]),
+    ]);
+    const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
+      deadlineMs: 700,
+    });
+    const count = async () => {
+      const objects = await place.objects();
+      return (objects.mappings?.length ?? 0) + (objects.namespaces?.length ?? 0);
+    };
+    while (await count() === 0) continue;
+    const [row] = await place.must("list_images");
+    const volname = String(row.volid).slice("san:".length);
+    await place.must("activate_volume", { volname });
+    assertEquals((await late).error?.code, "timeout");
+    assertEquals((await place.must("list_images"))[0]?.volid, `san:${volname}`);
   },
 );
