@@ -47,7 +47,9 @@ export async function connectAll(
       const reason = outcome.reason instanceof Error
         ? outcome.reason.message
         : String(outcome.reason);
-      log.warning(`one path is missing: ${reason}; it is tried again at the next activation`);
+      log.warning(
+        `one path is missing: ${reason}; it is tried again when the storage is activated next`,
+      );
     } else if (outcome.value === "recovering") {
       log.warning(
         `one path is missing: ${

@@ -1,6 +1,6 @@
 /**
- * The last verified identity of each volume, kept on the node: the data path outlives the API
- * (design decision 17). It is compared with the live disk before every use, and is never a reason to
+ * The identity of each volume as the array last told it to this node, kept here: the data path outlives
+ * the API (design decision 17). It is compared with the live disk before every use, and is never a reason to
  * destroy or export anything.
  */
 import * as v from "valibot";
@@ -8,7 +8,7 @@ import type { ExportTag } from "../common/volume.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
 import type { Storage } from "./storage.ts";
 
-/** What was verified. */
+/** What the array said. */
 export interface KnownDisk {
   readonly tag: ExportTag;
   readonly identity: DiskIdentity;
@@ -49,7 +49,7 @@ export async function readKnownDisk(
   }
 }
 
-/** Keeps what was verified. A node that cannot is told of it, and works on. */
+/** Keeps what the array said. A node that cannot is told of it, and works on. */
 export async function writeKnownDisk(
   storage: Storage,
   zvol: string,
