@@ -59,6 +59,25 @@ export class SimulatorProcess implements AsyncDisposable {
     return new SimulatorProcess(child, JSON.parse(text));
   }
 
+  /** Lets the played node know the key. */
+  async writeSecrets(folder: string): Promise<void> {
+    const text = JSON.stringify({ "tnb-api-key": this.ready.apiKey });
+    await Deno.writeTextFile(`${folder}/etc/pve/priv/storage/san.tnblock`, text);
+  }
+
+  /** Sets the faults. */
+  async faults(faults: readonly Record<string, unknown>[]): Promise<void> {
+    const body = JSON.stringify(faults);
+    const response = await fetch(new URL("/faults", this.ready.control), { method: "POST", body });
+    await response.body?.cancel();
+  }
+
+  /** What `GET /objects` or `GET /stats` tells. */
+  // deno-lint-ignore no-explicit-any
+  async get(what: "objects" | "stats"): Promise<any> {
+    return await (await fetch(new URL(`/${what}`, this.ready.control))).json();
+  }
+
   /** Ends it; returns its exit status. */
   async stop(): Promise<number> {
     this.child.kill("SIGTERM");
@@ -73,4 +92,23 @@ export class SimulatorProcess implements AsyncDisposable {
       // It has ended already.
     }
   }
+}
+
+/** Starts a hook below a root and sends it one request; the caller reads the reply, or does not. */
+export async function startHook(
+  folder: string,
+  request: Record<string, unknown>,
+): Promise<Deno.ChildProcess> {
+  const child = new Deno.Command(BINARY, {
+    args: ["hook"],
+    env: { TNBLOCK_ROOT: folder },
+    clearEnv: true,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(`${JSON.stringify(request)}\n`));
+  await writer.close();
+  return child;
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { BINARY, run, SimulatorProcess } from "./program.ts";
+import { BINARY, run, SimulatorProcess, startHook } from "./program.ts";
 
 async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "tnblock-binary-" });
@@ -176,10 +176,7 @@ Deno.test("the binary's hook takes a volume through its life below a root", asyn
   await inFolder(async (folder) => {
     await using simulator = await SimulatorProcess.start(["--host", folder]);
     const { ready } = simulator;
-    await Deno.writeTextFile(
-      `${folder}/etc/pve/priv/storage/san.tnblock`,
-      JSON.stringify({ "tnb-api-key": ready.apiKey }),
-    );
+    await simulator.writeSecrets(folder);
     const config = nvmeConfig(ready);
     const ask = async (method: string, args: Record<string, unknown>) => {
       const line = JSON.stringify({
@@ -214,48 +211,60 @@ Deno.test("the binary's hook takes a volume through its life below a root", asyn
   });
 });
 
-Deno.test("past the deadline the hook takes its volume back, though nobody reads its output any more", async () => {
+/** Starts an allocation on a simulator of its own; afterwards it must have been made, and taken back. */
+async function takenBack(
+  options: { readonly delayMs: number; readonly deadlineMs: number },
+  leave: (hook: Deno.ChildProcess, simulator: SimulatorProcess) => Promise<void>,
+): Promise<void> {
   await inFolder(async (folder) => {
     await using simulator = await SimulatorProcess.start(["--host", folder]);
-    const { ready } = simulator;
-    await Deno.writeTextFile(
-      `${folder}/etc/pve/priv/storage/san.tnblock`,
-      JSON.stringify({ "tnb-api-key": ready.apiKey }),
-    );
-    const faults = [{ method: "nvmet.namespace.create", nth: 1, do: "delay", ms: 1500 }];
-    await (await fetch(new URL("/faults", ready.control), {
-      method: "POST",
-      body: JSON.stringify(faults),
-    })).body?.cancel();
-    const line = JSON.stringify({
+    await simulator.writeSecrets(folder);
+    await simulator.faults([
+      { method: "nvmet.namespace.create", nth: 1, do: "delay", ms: options.delayMs },
+    ]);
+    const hook = await startHook(folder, {
       protocol: 1,
-      id: "late",
+      id: "left",
       method: "alloc_image",
       storage: "san",
-      config: nvmeConfig(ready),
+      config: nvmeConfig(simulator.ready),
       args: { vmid: 100, format: "raw", sizeKiB: 1024 },
-      deadlineMs: 700,
+      deadlineMs: options.deadlineMs,
     });
-    const child = new Deno.Command(BINARY, {
-      args: ["hook"],
-      env: { TNBLOCK_ROOT: folder },
-      clearEnv: true,
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(`${line}\n`));
-    await writer.close();
-    const reader = child.stdout.getReader();
-    const first = await reader.read();
-    assertEquals(JSON.parse(new TextDecoder().decode(first.value)).error.code, "timeout");
+    await leave(hook, simulator);
+    await hook.status;
+    const { calls } = await simulator.get("stats");
+    assert(calls["nvmet.namespace.create"] > 0 && calls["nvmet.namespace.delete"] > 0);
+    const { zvols, namespaces } = await simulator.get("objects");
+    assertEquals([zvols, namespaces], [[], []]);
+  });
+}
+
+Deno.test("past the deadline the hook takes its volume back, though nobody reads its output any more", async () => {
+  await takenBack({ delayMs: 1500, deadlineMs: 700 }, async (hook) => {
+    const reader = hook.stdout.getReader();
+    const { value } = await reader.read();
+    assertEquals(JSON.parse(new TextDecoder().decode(value)).error.code, "timeout");
     // The caller goes away, as PVE does after an error.
-    await Promise.all([reader.cancel(), child.stderr.cancel()]);
-    const { code } = await child.status;
-    assertEquals(code, 1);
-    const objects = await (await fetch(new URL("/objects", ready.control))).json();
-    assertEquals([objects.zvols, objects.namespaces], [[], []]);
+    await Promise.all([reader.cancel(), hook.stderr.cancel()]);
+    assertEquals((await hook.status).code, 1);
+  });
+});
+
+Deno.test("a hook that is told to end takes its volume back", async () => {
+  await takenBack({ delayMs: 1000, deadlineMs: 20_000 }, async (hook, simulator) => {
+    const isUnderWay = async () =>
+      (await simulator.get("stats")).calls["nvmet.namespace.create"] !== undefined;
+    while (!await isUnderWay()) continue;
+    hook.kill("SIGTERM");
+    const [text] = await Promise.all([new Response(hook.stdout).text(), hook.stderr.cancel()]);
+    assertEquals([(await hook.status).code, JSON.parse(text).ok], [1, false]);
+  });
+});
+
+Deno.test("a volume whose name nobody is there to read is taken back", async () => {
+  await takenBack({ delayMs: 0, deadlineMs: 20_000 }, async (hook) => {
+    await Promise.all([hook.stdout.cancel(), hook.stderr.cancel()]);
   });
 });
 
@@ -293,88 +302,6 @@ Deno.test("the demo ends with 130 when it is interrupted, and leaves nothing beh
     while (!(await reader.read()).done) continue;
     assertEquals((await child.status).code, 130);
     assertEquals(await Array.fromAsync(Deno.readDir(folder)), []);
-  });
-});
-
-Deno.test("a hook that is told to end takes its volume back", async () => {
-  await inFolder(async (folder) => {
-    await using simulator = await SimulatorProcess.start(["--host", folder]);
-    const { ready } = simulator;
-    await Deno.writeTextFile(
-      `${folder}/etc/pve/priv/storage/san.tnblock`,
-      JSON.stringify({ "tnb-api-key": ready.apiKey }),
-    );
-    const faults = [{ method: "nvmet.namespace.create", nth: 1, do: "delay", ms: 1000 }];
-    await (await fetch(new URL("/faults", ready.control), {
-      method: "POST",
-      body: JSON.stringify(faults),
-    })).body?.cancel();
-    const line = JSON.stringify({
-      protocol: 1,
-      id: "ended",
-      method: "alloc_image",
-      storage: "san",
-      config: nvmeConfig(ready),
-      args: { vmid: 100, format: "raw", sizeKiB: 1024 },
-      deadlineMs: 20_000,
-    });
-    const child = new Deno.Command(BINARY, {
-      args: ["hook"],
-      env: { TNBLOCK_ROOT: folder },
-      clearEnv: true,
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(`${line}\n`));
-    await writer.close();
-    const calls = async () =>
-      (await (await fetch(new URL("/stats", ready.control))).json()).calls as Record<
-        string,
-        number
-      >;
-    while ((await calls())["nvmet.namespace.create"] === undefined) continue;
-    child.kill("SIGTERM");
-    const { code, stdout } = await child.output();
-    assertEquals([code, JSON.parse(new TextDecoder().decode(stdout)).ok], [1, false]);
-    const objects = await (await fetch(new URL("/objects", ready.control))).json();
-    assertEquals([objects.zvols, objects.namespaces], [[], []]);
-  });
-});
-
-Deno.test("a volume whose name nobody is there to read is taken back", async () => {
-  await inFolder(async (folder) => {
-    await using simulator = await SimulatorProcess.start(["--host", folder]);
-    const { ready } = simulator;
-    await Deno.writeTextFile(
-      `${folder}/etc/pve/priv/storage/san.tnblock`,
-      JSON.stringify({ "tnb-api-key": ready.apiKey }),
-    );
-    const line = JSON.stringify({
-      protocol: 1,
-      id: "gone",
-      method: "alloc_image",
-      storage: "san",
-      config: nvmeConfig(ready),
-      args: { vmid: 100, format: "raw", sizeKiB: 1024 },
-      deadlineMs: 20_000,
-    });
-    const child = new Deno.Command(BINARY, {
-      args: ["hook"],
-      env: { TNBLOCK_ROOT: folder },
-      clearEnv: true,
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    await child.stdout.cancel();
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(`${line}\n`));
-    await writer.close();
-    await child.status;
-    const objects = await (await fetch(new URL("/objects", ready.control))).json();
-    assertEquals([objects.zvols, objects.namespaces], [[], []]);
   });
 });
 
