@@ -1,12 +1,14 @@
 /**
  * Answers one request of the shim: reads the storage's settings, runs the verb, and puts its result
- * into the protocol's words. What each method does is in `methods.ts`.
+ * into the protocol's words. What each method does is in `methods/`.
  */
 import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
-import { METHODS, PURE_METHODS, Revocable } from "./methods.ts";
+import { Revocable } from "./methods/method.ts";
+import { METHODS } from "./methods/methods.ts";
+import { PURE_METHODS } from "./methods/pure.ts";
 import { openStorage } from "./open_storage.ts";
 import { failureLine, type HookRequest, parseRequest, successLine } from "./request.ts";
 import { parseStorageId } from "./settings.ts";

@@ -1,4 +1,5 @@
 /** Builds the storage that a request works with: settings, transport, and the array on demand. */
+import { hostname } from "node:os";
 import { Deadline } from "../common/deadline.ts";
 import { iscsiTransport } from "../transport/iscsi/transport.ts";
 import { nvmeTransport } from "../transport/nvme/transport.ts";
@@ -41,6 +42,7 @@ export async function openStorage(
       return undo;
     },
     clusterId: await clusterId(host, deadline.bounds()),
+    node: request.node ?? hostname().split(".")[0] ?? "localhost",
     transport: settings.transport.kind === "iscsi"
       ? iscsiTransport(settings.transport, parts)
       : nvmeTransport(settings.transport, parts),

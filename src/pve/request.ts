@@ -26,7 +26,7 @@ const envelope = v.object({
   config: v.nullish(v.record(v.string(), v.unknown()), {}),
   args: v.nullish(v.record(v.string(), v.unknown()), {}),
   deadlineMs: v.nullish(v.pipe(number, v.minValue(1)), DEFAULT_DEADLINE_MS),
-  node: v.nullish(v.string()),
+  node: v.nullish(v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/))),
   pveApi: v.nullish(number),
 });
 

@@ -108,6 +108,20 @@ export interface Transport {
   ): Promise<VolumeExport>;
   /** Removes an export by its rows; rows that are gone already are fine. */
   removeExport(array: Caller, rows: readonly ExportRow[]): Promise<void>;
+  /**
+   * Lets an export follow its zvol to another path: `rename` renames the zvol, and is called when no
+   * reload by anybody can break on the path that is about to be wrong. Naa or uuid stay, and are
+   * compared. When anything fails the zvol has its old name and the export its old path again.
+   *
+   * @param rename renames there, and back when called with `"back"`.
+   */
+  repoint(
+    array: Caller,
+    found: VolumeExport,
+    newZvol: string,
+    rename: (way: "there" | "back") => Promise<void>,
+    deadline: Deadline,
+  ): Promise<VolumeExport>;
 
   /** Connects the portals that are not; one live portal is enough, each missing one is a warning. */
   connect(deadline: Deadline): Promise<void>;
@@ -131,6 +145,11 @@ export interface Transport {
   ): Promise<AttachedDisk | undefined>;
   /** Who uses the disk on this node, in words; empty when nobody does or it is not here. */
   users(identity: DiskIdentity): Promise<readonly string[]>;
+  /**
+   * Drops what this node caches of the disk, after its content was changed on the array; nobody may use
+   * it. Fine when it is not there.
+   */
+  dropCaches(identity: DiskIdentity, deadline: Deadline): Promise<void>;
   /** Lets the node forget the disk: map and paths. Fine when it is not there. */
   detach(identity: DiskIdentity, deadline: Deadline): Promise<void>;
 }

@@ -15,6 +15,8 @@ export interface Storage {
   readonly log: Log;
   /** The cluster's UUID: part of every mark. */
   readonly clusterId: string;
+  /** This node's name in the cluster, as PVE says it: what only this node may use is marked with it. */
+  readonly node: string;
   /** By when the caller wants its answer. */
   readonly deadline: Deadline;
   /** A deadline of its own for taking back or finishing what was begun, when the caller's has passed. */

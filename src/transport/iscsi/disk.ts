@@ -195,3 +195,12 @@ async function notFound(
     },
   );
 }
+
+/** Drops what this node caches of the disk; see `Transport.dropCaches`. */
+export function dropCaches(
+  _parts: IscsiNodeParts,
+  _identity: LunIdentity,
+  _deadline: Deadline,
+): Promise<void> {
+  return Promise.reject(new Error("not written yet"));
+}

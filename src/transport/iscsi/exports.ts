@@ -267,3 +267,15 @@ export async function removeExport(array: Caller, rows: readonly ExportRow[]): P
     if (row.kind === "extent") await orAbsent(extents.remove(array, row.id, { force: true }));
   }
 }
+
+/** Follows the zvol to its new path; see `Transport.repoint`. */
+export function repoint(
+  _parts: IscsiArrayParts,
+  _array: Caller,
+  _found: VolumeExport,
+  _newZvol: string,
+  _rename: (way: "there" | "back") => Promise<void>,
+  _deadline: Deadline,
+): Promise<VolumeExport> {
+  return Promise.reject(new Error("not written yet"));
+}

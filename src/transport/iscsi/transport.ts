@@ -32,12 +32,15 @@ export function iscsiTransport(
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
+    repoint: (caller, found, newZvol, rename, deadline) =>
+      exports.repoint(all, caller, found, newZvol, rename, deadline),
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),
     attached: (identity, size, whole, deadline) =>
       disk.attached(all, lunOf(identity), size, whole, deadline),
     users: (identity) => disk.users(all, lunOf(identity)),
+    dropCaches: (identity, deadline) => disk.dropCaches(all, lunOf(identity), deadline),
     detach: (identity, deadline) => disk.detach(all, lunOf(identity), deadline),
   };
 }

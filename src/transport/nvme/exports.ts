@@ -230,3 +230,15 @@ export async function removeExport(array: Caller, rows: readonly ExportRow[]): P
     if (row.kind === "namespace") await orAbsent(namespaces.remove(array, row.id));
   }
 }
+
+/** Follows the zvol to its new path; see `Transport.repoint`. */
+export function repoint(
+  _parts: NvmeArrayParts,
+  _array: Caller,
+  _found: VolumeExport,
+  _newZvol: string,
+  _rename: (way: "there" | "back") => Promise<void>,
+  _deadline: Deadline,
+): Promise<VolumeExport> {
+  return Promise.reject(new Error("not written yet"));
+}

@@ -247,3 +247,12 @@ export async function users(parts: NvmeNodeParts, uuid: string): Promise<readonl
   );
   return uses.flatMap((use) => use.by);
 }
+
+/** Drops what this node caches of the disk; see `Transport.dropCaches`. */
+export function dropCaches(
+  _parts: NvmeNodeParts,
+  _uuid: string,
+  _deadline: Deadline,
+): Promise<void> {
+  return Promise.reject(new Error("not written yet"));
+}

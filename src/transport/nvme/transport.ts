@@ -30,11 +30,14 @@ export function nvmeTransport(
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
+    repoint: (caller, found, newZvol, rename, deadline) =>
+      exports.repoint(all, caller, found, newZvol, rename, deadline),
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => node.attach(all, uuidOf(identity), size, deadline),
     attached: (identity, size) => node.attached(all, uuidOf(identity), size),
     users: (identity) => node.users(all, uuidOf(identity)),
+    dropCaches: (identity, deadline) => node.dropCaches(all, uuidOf(identity), deadline),
     // The disk stays while the namespace is there: native multipath has no per-node detach.
     detach: () => Promise.resolve(),
   };

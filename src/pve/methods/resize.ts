@@ -1,0 +1,4 @@
+/** Growing a volume. */
+import type { Method } from "./method.ts";
+
+export const RESIZE_METHODS: Readonly<Record<string, Method>> = {};

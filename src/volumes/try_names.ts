@@ -1,0 +1,37 @@
+/** Making something under the first free name, while others may take names at the same moment. */
+import { freeName } from "./free_name.ts";
+import { NameTaken } from "./make_exported.ts";
+import { type Storage, zvolPath } from "./storage.ts";
+
+/** How often another number is tried when somebody else took the name between read and write. */
+const NAME_TRIES = 25;
+
+/**
+ * Calls `make` with the first free name `<prefix>0` ... `<prefix>999`, and with the next when it throws
+ * {@link NameTaken}.
+ *
+ * @param taken full paths.
+ */
+export async function tryNames<T>(
+  storage: Storage,
+  prefix: string,
+  taken: ReadonlySet<string>,
+  make: (zvol: string) => Promise<T>,
+): Promise<T> {
+  const names = new Set(taken);
+  for (let attempt = 1;; attempt++) {
+    const zvol = freeName(prefix, (name) => names.has(zvolPath(storage, name)));
+    try {
+      return await make(zvol);
+    } catch (error) {
+      // Another node or cluster was quicker.
+      if (!(error instanceof NameTaken) || attempt >= NAME_TRIES) return asArrayTold(error);
+      names.add(zvolPath(storage, zvol));
+    }
+  }
+}
+
+/** Throws the error; for {@link NameTaken} the array's own. */
+export function asArrayTold(error: unknown): never {
+  throw error instanceof NameTaken ? error.cause : error;
+}
