@@ -30,10 +30,51 @@ function offered(world: World, path: Json | undefined): Dataset | undefined {
   return dataset?.type === "VOLUME" && !dataset.locked ? dataset : undefined;
 }
 
-/** The iSCSI side as a reload now would apply it. */
-export function iscsiExports(world: World): Exports["iscsi"] {
+/**
+ * The sizes of SCST's devices after a reload, by naa. It has one for each extent that is switched on, and
+ * reads the size when it attaches the device (`scst_vdisk.c`, `vdisk_attach`): one that stays keeps it.
+ */
+export function deviceSizes(
+  world: World,
+  before: ReadonlyMap<string, number>,
+): ReadonlyMap<string, number> {
+  if (world.services.get("iscsitarget")?.running !== true) return new Map();
+  const sizes = new Map<string, number>();
+  for (const extent of world.tables.extent.all()) {
+    const zvol = extent.enabled === true ? offered(world, extent.path) : undefined;
+    if (zvol === undefined) continue;
+    sizes.set(naaOf(extent), before.get(naaOf(extent)) ?? zvol.volsize);
+  }
+  return sizes;
+}
+
+/** The same with one zvol's new size, as `resync_size` makes SCST read it. */
+export function withSize(
+  world: World,
+  before: ReadonlyMap<string, number>,
+  zvol: string,
+  size: number,
+): ReadonlyMap<string, number> {
+  const sizes = new Map(before);
+  for (const extent of world.tables.extent.all()) {
+    if (zvolOf(extent.path) === zvol && sizes.has(naaOf(extent))) sizes.set(naaOf(extent), size);
+  }
+  return sizes;
+}
+
+const naaOf = (extent: JsonObject): string => String(extent.naa).replace(/^0x/, "");
+
+/**
+ * The iSCSI side as a reload now would apply it.
+ *
+ * @param sizes as {@link deviceSizes} says.
+ */
+export function iscsiExports(
+  world: World,
+  sizes: ReadonlyMap<string, number>,
+): Exports["iscsi"] {
   const { target, portal, initiator, auth } = world.tables;
-  const luns = lunsByTarget(world);
+  const luns = lunsByTarget(world, sizes);
   const targets = target.all().map((row): TargetExport => {
     const groups = list(row.groups);
     const portals = groups.flatMap((group) =>
@@ -69,7 +110,10 @@ export function iscsiExports(world: World): Exports["iscsi"] {
   };
 }
 
-function lunsByTarget(world: World): Map<number, LunExport[]> {
+function lunsByTarget(
+  world: World,
+  sizes: ReadonlyMap<string, number>,
+): Map<number, LunExport[]> {
   const result = new Map<number, LunExport[]>();
   const taken = new Set<string>();
   for (const mapping of world.tables.targetextent.all()) {
@@ -84,12 +128,12 @@ function lunsByTarget(world: World): Map<number, LunExport[]> {
     taken.add(`${target} ${mapping.lunid}`);
     luns.push({
       lun: Number(mapping.lunid),
-      naa: String(extent.naa).replace(/^0x/, ""),
+      naa: naaOf(extent),
       serial: String(extent.serial),
       blockSize: Number(extent.blocksize),
       readOnly: extent.ro === true,
       zvol: zvol.name,
-      size: zvol.volsize,
+      size: sizes.get(naaOf(extent)) ?? zvol.volsize,
     });
     result.set(target, luns);
   }

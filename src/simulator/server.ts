@@ -11,10 +11,12 @@ import { Connection } from "./connection.ts";
 import type { Exchange } from "./connection.ts";
 import { RateLimit } from "./rate_limit.ts";
 import { dialectOf } from "./release.ts";
+import { Rest, REST_PATH } from "./rest.ts";
 import type { Sim } from "./sim.ts";
 
 /** Far above any limit of the protocol, so that those answer and not this one. */
 const LARGEST_FRAME = 16 * 1024 * 1024;
+const KEEP_ALIVE_MS = 65_000;
 
 export interface Door {
   readonly host: string;
@@ -48,10 +50,13 @@ export async function openDoor(settings: DoorSettings): Promise<Door> {
   const limit = new RateLimit(sim.loginLimit, sim.now);
   const connections = new Set<Connection>();
   const sockets = new Set<Socket>();
-  const server = createServer(
-    { key: pem.private, cert: pem.cert },
-    (request, response) => serveHttp(sim, request, response),
-  );
+  const rest = new Rest({ sim, idleMs: settings.idleMs, onExchange: settings.onExchange });
+  const server = createServer({ key: pem.private, cert: pem.cert }, (request, response) => {
+    if (request.url?.startsWith(`${REST_PATH}/`)) rest.serve(request, response);
+    else serveHttp(sim, request, response);
+  });
+  // That of nginx, which is in front.
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   const webSockets = new WebSocketServer({
     noServer: true,
     maxPayload: LARGEST_FRAME,
@@ -93,7 +98,10 @@ export async function openDoor(settings: DoorSettings): Promise<Door> {
     host: address,
     port: (server.address() as AddressInfo).port,
     fingerprint: new X509Certificate(pem.cert).fingerprint256,
-    cutAll: () => connections.forEach((connection) => connection.cut()),
+    cutAll: () => {
+      for (const connection of connections) connection.cut();
+      rest.cutAll();
+    },
     close: async () => {
       for (const connection of connections) connection.cut();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

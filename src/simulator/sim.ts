@@ -5,7 +5,7 @@
 
 import type { JsonObject } from "./json.ts";
 import type { DataSide, Exports } from "./exports.ts";
-import { iscsiExports, nvmetExports, resized } from "./export_view.ts";
+import { deviceSizes, iscsiExports, nvmetExports, resized, withSize } from "./export_view.ts";
 import { Faults } from "./faults.ts";
 import { Jobs } from "./jobs.ts";
 import type { Latency } from "./latency.ts";
@@ -60,6 +60,8 @@ export class Sim {
   private readonly applying = new Queue();
   private readonly listeners = new Set<(event: Event) => void>();
   private applied: Exports = NOTHING;
+  /** What SCST took for the sizes of its devices when it attached them, by naa. */
+  private lunSizes: ReadonlyMap<string, number> = new Map();
 
   constructor(settings: SimSettings) {
     this.release = settings.release;
@@ -104,17 +106,25 @@ export class Sim {
   applyService(service: ServiceName): Promise<void> {
     return this.applying.run(async () => {
       const { world } = this;
-      if (service === "iscsitarget") this.applied = { ...this.applied, iscsi: iscsiExports(world) };
-      else if (service === "nvmet") this.applied = { ...this.applied, nvmet: nvmetExports(world) };
-      else return;
+      if (service === "iscsitarget") {
+        this.lunSizes = deviceSizes(world, this.lunSizes);
+        this.applied = { ...this.applied, iscsi: iscsiExports(world, this.lunSizes) };
+      } else if (service === "nvmet") {
+        this.applied = { ...this.applied, nvmet: nvmetExports(world) };
+      } else return;
       await this.dataSide.apply(this.applied);
     });
   }
 
-  /** A grown zvol shows its new size at once, without a reload. */
-  applySize(zvol: string, size: number): Promise<void> {
+  /**
+   * A zvol has another size. One that was grown is shown so at once, without a reload; after a rollback
+   * nobody tells SCST (`pool_/dataset.py` does after growing alone), and nvmet looks by itself.
+   */
+  applySize(zvol: string, size: number, why: "grown" | "rolled-back"): Promise<void> {
     return this.applying.run(async () => {
-      this.applied = resized(this.applied, zvol, size);
+      const grown = resized(this.applied, zvol, size);
+      this.applied = why === "grown" ? grown : { ...this.applied, nvmet: grown.nvmet };
+      if (why === "grown") this.lunSizes = withSize(this.world, this.lunSizes, zvol, size);
       await this.dataSide.apply(this.applied);
     });
   }

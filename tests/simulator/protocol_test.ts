@@ -88,7 +88,7 @@ Deno.test("versions and boot id are told without a login", async () => {
     const versions = JSON.parse((await get(simulator.ready.port, "/api/versions")).body);
     assert(versions.includes("v25.10.0") && versions.includes("v25.04.2"));
     assertMatch((await get(simulator.ready.port, "/api/boot_id")).body, /^"[0-9a-f-]{36}"$/);
-    assertEquals((await get(simulator.ready.port, "/api/v2.0/system/version")).status, 404);
+    assertEquals((await get(simulator.ready.port, "/api/v2.0/system/version")).status, 401);
   });
 });
 

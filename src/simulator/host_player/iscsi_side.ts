@@ -7,9 +7,9 @@ import { readFileSync } from "node:fs";
 import type { LunExport, Sessions, TargetExport } from "../exports.ts";
 import type { Portal } from "./iscsi_records.ts";
 import type { MultipathSide } from "./multipath_side.ts";
-import { type Node, sourceAddress } from "./node.ts";
+import { type Node, sourceAddress, type Taken } from "./node.ts";
 import { Numbers } from "./numbers.ts";
-import { ScsiDisk } from "./scsi_disk.ts";
+import { type Reach, ScsiDisk } from "./scsi_disk.ts";
 import { hostEntries } from "./scsi_files.ts";
 
 /** One login: one SCSI host, one session, one connection. */
@@ -19,9 +19,13 @@ export interface Session {
   readonly portal: Portal;
   readonly initiator: string;
   readonly disks: Map<number, ScsiDisk>;
+  /** How long a silent portal is not noticed, in milliseconds: a noop's interval and its time-out. */
+  readonly noopMs: number;
   state: "LOGGED_IN" | "FAILED" | "FREE";
   /** When the portal was lost. */
   lostAt: number;
+  /** Since when nothing was heard from the portal. */
+  silentAt: number | undefined;
 }
 
 /** The simulated initiator. */
@@ -67,9 +71,9 @@ export class IscsiSide {
   /** The target as this portal offers it, or undefined. */
   offered({ iqn, address, port }: Portal): TargetExport | undefined {
     const { iscsi } = this.#node.exports();
-    if (!iscsi.running || port !== iscsi.port || !this.#node.portals.isUp(address, port)) {
-      return undefined;
-    }
+    const { portals } = this.#node;
+    const reached = portals.isUp(address, port) && !portals.isSilent(address, port);
+    if (!iscsi.running || port !== iscsi.port || !reached) return undefined;
     return iscsi.targets.find((target) => target.iqn === iqn && target.portals.includes(address));
   }
 
@@ -84,8 +88,10 @@ export class IscsiSide {
       portal,
       initiator,
       disks: new Map(),
+      noopMs: 1000 * (seconds(record, "noop_out_interval") + seconds(record, "noop_out_timeout")),
       state: "LOGGED_IN",
       lostAt: 0,
+      silentAt: undefined,
     };
     this.#sessions.add(session);
     const files = {
@@ -116,7 +122,12 @@ export class IscsiSide {
   /** Brings sessions in step with the network, and what is read through the disks with the array. */
   sync(): void {
     for (const session of this.#sessions) {
+      const { address, port } = session.portal;
       const target = this.offered(session.portal);
+      if (!this.#node.portals.isSilent(address, port)) session.silentAt = undefined;
+      else if (session.silentAt === undefined) session.silentAt = this.#node.now();
+      // Whatever else is the matter there: nobody says so.
+      if (session.silentAt !== undefined) continue;
       if (target === undefined) {
         if (session.state === "LOGGED_IN") this.#show(session, "FAILED");
         continue;
@@ -127,14 +138,27 @@ export class IscsiSide {
     this.#multipath.relink();
   }
 
-  /** A session that stays away for longer than its `recovery_tmo` stops holding requests back. */
+  /**
+   * A silent portal is noticed in the end; a session that stays away for longer than its
+   * `recovery_tmo` stops holding requests back.
+   */
   expire(): void {
+    const now = this.#node.now();
     for (const session of this.#sessions) {
+      const { silentAt, noopMs, state } = session;
+      if (state === "LOGGED_IN" && silentAt !== undefined && now - silentAt >= noopMs) {
+        this.#show(session, "FAILED");
+      }
       if (session.state !== "FAILED") continue;
       const file = `${sessionDirectory(session)}/recovery_tmo`;
-      const seconds = Number(readFileSync(this.#node.tree.at(file), "utf8"));
-      if (this.#node.now() - session.lostAt >= seconds * 1000) this.#show(session, "FREE");
+      const recovery = Number(readFileSync(this.#node.tree.at(file), "utf8"));
+      if (now - session.lostAt >= recovery * 1000) this.#show(session, "FREE");
     }
+  }
+
+  #reach({ state, silentAt }: Session): Reach {
+    if (state === "FREE") return "fails";
+    return state === "FAILED" || silentAt !== undefined ? "hangs" : "answers";
   }
 
   #show(session: Session, state: Session["state"]): void {
@@ -151,7 +175,8 @@ export class IscsiSide {
   }
 
   /** `scan`: `CHANNEL TARGET LUN`, each a number or `-` for all. A LUN that is known is left as it is. */
-  #scan(session: Session, text: string): void {
+  #scan(session: Session, text: string): Taken {
+    if (this.#reach(session) === "hangs") return "later";
     const match = /^\s*(?:0|-)\s+(?:0|-)\s+(\d+|-)\s*$/.exec(text);
     const target = this.offered(session.portal);
     if (match === null || target === undefined || session.state !== "LOGGED_IN") return;
@@ -170,6 +195,7 @@ export class IscsiSide {
       portal: session.portal,
       lun: { ...lun, naa: lun.naa.toLowerCase() },
       member: this.#multipath.running,
+      reach: () => this.#reach(session),
     });
     session.disks.set(lun.lun, disk);
     controls.add(disk.control("delete"), () => this.#removeDisk(session, disk));
@@ -188,6 +214,10 @@ export class IscsiSide {
       `${hostDirectory(session)}/session${session.id}/target${session.host}:0:0`,
     );
   }
+}
+
+function seconds(record: Readonly<Record<string, string>>, name: string): number {
+  return Number(record[`node.conn[0].timeo.${name}`] ?? "5");
 }
 
 function lunOf(target: TargetExport, number: number): LunExport | undefined {

@@ -20,6 +20,8 @@ interface Multipath {
   readonly sequence: number;
   readonly udev: UdevDisk;
   readonly paths: Set<ScsiDisk>;
+  /** Bytes. */
+  size: number;
 }
 
 /** The simulated multipathd. */
@@ -43,10 +45,16 @@ export class MultipathSide {
   /** A disk is about to go; a map that is left without paths goes too, unless it is open. */
   pathGone(disk: ScsiDisk): void {
     this.#disks.delete(disk);
+    this.#dropPath(disk);
+  }
+
+  /** Takes a disk out of its map. */
+  #dropPath(disk: ScsiDisk): void {
     const map = [...this.#maps.values()].find(({ paths }) => paths.has(disk));
     if (map === undefined) return;
     map.paths.delete(disk);
     this.#node.tree.remove(`${directoryOf(map)}/slaves/${disk.name}`);
+    this.#node.tree.remove(`${disk.blockDirectory}/holders/dm-${map.number}`);
     if (map.paths.size > 0) this.relink();
     else if (!this.#isOpen(map)) this.#remove(map);
   }
@@ -69,8 +77,13 @@ export class MultipathSide {
       case "add map":
         return answer(map !== undefined || this.#addMap(name));
       case "add path": {
-        const disk = [...this.#disks].find((candidate) => candidate.name === name);
-        if (disk !== undefined) this.#addPath(disk);
+        const disk = this.#diskOf(name);
+        return answer(disk !== undefined && this.#addPath(disk));
+      }
+      case "del path": {
+        // It stays away until somebody adds it: a later event of a path unknown to multipathd does nothing.
+        const disk = this.#diskOf(name);
+        if (disk !== undefined) this.#dropPath(disk);
         return answer(disk !== undefined);
       }
       case "resize map":
@@ -93,16 +106,24 @@ export class MultipathSide {
     return paths.length > 0;
   }
 
-  #addPath(disk: ScsiDisk): void {
+  #diskOf(name: string): ScsiDisk | undefined {
+    return [...this.#disks].find((disk) => disk.name === name);
+  }
+
+  /** False for a path whose size is not the map's: multipathd refuses it (`ev_add_path` in main.c). */
+  #addPath(disk: ScsiDisk): boolean {
     const wwid = wwidOf(disk);
     const known = [...this.#maps.values()].some(({ paths }) => paths.has(disk));
-    if (known) return;
+    if (known) return true;
     const map = this.#maps.get(wwid) ?? this.#create(wwid, disk);
+    const { size } = disk.identity;
+    if (size !== 0 && size !== map.size) return false;
     const { tree } = this.#node;
     map.paths.add(disk);
     tree.link(`${directoryOf(map)}/slaves/${disk.name}`, disk.blockDirectory);
     tree.link(`${disk.blockDirectory}/holders/dm-${map.number}`, directoryOf(map));
     this.relink();
+    return true;
   }
 
   #create(name: string, disk: ScsiDisk): Multipath {
@@ -113,6 +134,7 @@ export class MultipathSide {
       number,
       sequence,
       paths: new Set(),
+      size: disk.identity.size,
       udev: {
         name: `dm-${number}`,
         device: `253:${number}`,
@@ -141,11 +163,17 @@ export class MultipathSide {
     return map;
   }
 
-  /** The map takes the size of its paths, if they agree on one. */
+  /**
+   * The map takes the size of its paths, if they agree on one; a path of size 0 has no say (`cli_resize`
+   * in multipathd's cli_handlers.c). The kernel would refuse a map that is larger than one of its paths.
+   */
   #resize(map: Multipath): boolean {
     const sizes = new Set([...map.paths].map(({ identity }) => identity.size));
+    sizes.delete(0);
     const [size] = sizes;
-    if (size === undefined || size === 0 || sizes.size > 1) return false;
+    if (size === undefined || sizes.size > 1) return false;
+    if (size === map.size) return true;
+    map.size = size;
     this.#node.tree.attribute(`${directoryOf(map)}/size`, sectorsText(size));
     this.#node.udev.changed(map.udev);
     return true;

@@ -10,8 +10,14 @@ import type { Numbers } from "./numbers.ts";
 import type { Tree } from "./tree.ts";
 import type { Udev } from "./udev.ts";
 
-/** What writing to a control file does; the promise ends when the kernel has done it. */
-export type Control = (text: string) => void | Promise<void>;
+/**
+ * What writing to a control file does; the promise ends when the kernel has done it. With `"later"`
+ * the kernel is at it still, and is asked again at the next look: the writer goes on waiting.
+ */
+export type Control = (text: string) => Taken | Promise<Taken>;
+
+/** Whether the kernel is done with a text. */
+export type Taken = void | "later";
 
 /** The simulated node. */
 export interface Node {
@@ -30,9 +36,10 @@ export interface Node {
   exports(): Exports;
 }
 
-/** Which portals the network reaches; all, unless a test cuts one off. */
+/** Which portals the network reaches; all, unless a test cuts one off or lets it fall silent. */
 export class Portals {
   readonly #down = new Set<string>();
+  readonly #silent = new Set<string>();
 
   set(address: string, port: number, up: boolean): void {
     if (up) this.#down.delete(`${address} ${port}`);
@@ -41,6 +48,16 @@ export class Portals {
 
   isUp(address: string, port: number): boolean {
     return !this.#down.has(`${address} ${port}`);
+  }
+
+  setSilent(address: string, port: number, silent: boolean): void {
+    if (silent) this.#silent.add(`${address} ${port}`);
+    else this.#silent.delete(`${address} ${port}`);
+  }
+
+  /** Whether nothing that is sent there is answered any more, and nothing comes from there. */
+  isSilent(address: string, port: number): boolean {
+    return this.#silent.has(`${address} ${port}`);
   }
 }
 

@@ -102,8 +102,9 @@ export function setUpNode(root: string, setup: NodeSetup): void {
   install("dev/mapper/control", "");
   install("dev/nvme-fabrics", `${FABRICS_OPTIONS}\n`, 0o600);
 
-  const programs = ["iscsiadm", ...setup.multipathd ? ["multipathd"] : []];
-  rmSync(join(root, "usr/sbin/multipathd"), { force: true });
-  rmSync(join(root, "usr/sbin/iscsiadm"), { force: true });
+  const programs = ["blockdev", "iscsiadm", ...setup.multipathd ? ["multipathd"] : []];
+  for (const name of ["blockdev", "iscsiadm", "multipathd"]) {
+    rmSync(join(root, "usr/sbin", name), { force: true });
+  }
   for (const name of programs) install(`usr/sbin/${name}`, PROGRAM, 0o755);
 }

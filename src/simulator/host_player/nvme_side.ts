@@ -76,7 +76,10 @@ export class NvmeSide {
   async sync(): Promise<void> {
     const { running } = this.#node.exports().nvmet;
     for (const controller of [...this.#controllers]) {
-      const subsystem = this.#offered(controller.options.nqn);
+      const { address, port, nqn } = controller.options;
+      // Whatever happened there: nobody says so.
+      if (this.#node.portals.isSilent(address, port)) continue;
+      const subsystem = this.#offered(nqn);
       if (running && subsystem === undefined) {
         // The target says "no such subsystem, do not retry".
         await this.#remove(controller);
@@ -107,7 +110,9 @@ export class NvmeSide {
 
   #reaches(options: ConnectOptions, subsystem: SubsystemExport | undefined): boolean {
     const { address, port } = options;
-    return this.#node.exports().nvmet.running && this.#node.portals.isUp(address, port) &&
+    const { portals } = this.#node;
+    return this.#node.exports().nvmet.running && portals.isUp(address, port) &&
+      !portals.isSilent(address, port) &&
       (subsystem?.ports.some((offer) => offer.address === address && offer.port === port) ?? false);
   }
 
@@ -214,7 +219,10 @@ export class NvmeSide {
   }
 
   async #scanIfLive(controller: Controller): Promise<void> {
-    if (controller.lostAt === undefined) await this.#scan(controller);
+    const { address, port } = controller.options;
+    if (controller.lostAt === undefined && !this.#node.portals.isSilent(address, port)) {
+      await this.#scan(controller);
+    }
   }
 
   /**

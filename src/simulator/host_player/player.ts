@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type DataSide, type Exports, ZvolBusyError } from "../exports.ts";
+import { blockdev } from "./blockdev.ts";
 import { Contents } from "./contents.ts";
 import { iscsiadm } from "./iscsiadm.ts";
 import { IscsiSide } from "./iscsi_side.ts";
@@ -50,6 +51,14 @@ export interface HostPlayer extends DataSide {
    * `FREE`; when it is back they are live again. The portal need not exist.
    */
   setPortalUp(address: string, port: number, up: boolean): Promise<void>;
+  /**
+   * Lets a portal fall silent, or speak again. Unlike one that is cut off it is not noticed at once:
+   * sessions stay `LOGGED_IN` until their noop time-outs, controllers `live`; what is asked through
+   * them hangs, and changes on the array are not heard of.
+   */
+  setPortalSilent(address: string, port: number, silent: boolean): Promise<void>;
+  /** Devices whose buffers were flushed (`blockdev --flushbufs`), in order, e.g. `/dev/dm-0`. */
+  readonly flushed: readonly string[];
 }
 
 /**
@@ -63,6 +72,7 @@ export function hostPlayer(options: HostPlayerOptions): Promise<HostPlayer> {
 
 class Player implements HostPlayer {
   readonly directory: string;
+  readonly flushed: string[] = [];
   readonly #node: Node;
   readonly #nvme: NvmeSide;
   readonly #multipath: MultipathSide;
@@ -144,10 +154,8 @@ class Player implements HostPlayer {
   }
 
   rollback(zvol: string, snapshot: string): Promise<void> {
-    return this.#enqueue(async () => {
-      const size = await this.#node.contents.rollback(zvol, snapshot);
-      await this.#patch((name, before) => name === zvol ? [name, size] : [name, before]);
-    });
+    // What is offered after it, and with which size, the array says.
+    return this.#enqueue(async () => void await this.#node.contents.rollback(zvol, snapshot));
   }
 
   promote(zvol: string): Promise<void> {
@@ -171,6 +179,13 @@ class Player implements HostPlayer {
   setPortalUp(address: string, port: number, up: boolean): Promise<void> {
     return this.#enqueue(async () => {
       this.#node.portals.set(address, port, up);
+      await this.#sync();
+    });
+  }
+
+  setPortalSilent(address: string, port: number, silent: boolean): Promise<void> {
+    return this.#enqueue(async () => {
+      this.#node.portals.setSilent(address, port, silent);
       await this.#sync();
     });
   }
@@ -239,7 +254,7 @@ class Player implements HostPlayer {
     for (const { path, act } of controls.written()) {
       if (!controls.has(path)) continue;
       const text = readFileSync(path, "utf8");
-      await act(text);
+      if (await act(text) === "later") continue;
       emptyControl(path, text);
       served = true;
     }
@@ -253,6 +268,7 @@ class Player implements HostPlayer {
   #run(program: string, args: readonly string[]): Answer {
     if (program === "iscsiadm") return iscsiadm(this.#node.tree, this.#iscsi, args);
     if (program === "multipathd") return this.#multipath.command(args);
+    if (program === "blockdev") return blockdev(this.#node.tree, args, this.flushed);
     return { status: 127, err: `${program}: not a program of the simulated node\n` };
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The programs of the simulated node (`iscsiadm`, `multipathd`): one small shell program that hands
+ * The programs of the simulated node (`iscsiadm`, `multipathd`, `blockdev`): one small shell program that hands
  * its command line to the player through a mailbox folder and prints the player's answer.
  */
 

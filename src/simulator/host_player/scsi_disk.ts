@@ -6,7 +6,7 @@
 import type { LunExport } from "../exports.ts";
 import { hideDisk, sectorsText, showDisk } from "./block_disk.ts";
 import type { Portal } from "./iscsi_records.ts";
-import type { Node } from "./node.ts";
+import type { Node, Taken } from "./node.ts";
 import {
   identityEntries,
   scsiDeviceEntries,
@@ -25,7 +25,12 @@ export interface ScsiDiskOptions {
   readonly lun: LunExport;
   /** Whether multipath-tools take every disk as a path. */
   readonly member: boolean;
+  /** What becomes of a command that is sent to the array now. */
+  readonly reach: () => Reach;
 }
+
+/** `hangs`: the kernel holds it back, for the session may recover; `fails`: it has given up. */
+export type Reach = "answers" | "hangs" | "fails";
 
 const SCSI_CLASSES = ["scsi_device", "scsi_disk", "scsi_generic"];
 
@@ -119,8 +124,13 @@ export class ScsiDisk {
     else if (had) this.#node.tree.text(`/dev/${this.name}`, "", 0o660);
   }
 
-  /** `device/rescan`: asks the array anew for identity and size. */
-  rescan(): void {
+  /**
+   * `device/rescan`: asks the array anew for identity and size. On a dead path it takes until the
+   * kernel gives up, changes nothing, and is a success all the same.
+   */
+  rescan(): Taken {
+    const reach = this.#options.reach();
+    if (reach !== "answers") return reach === "hangs" ? "later" : undefined;
     const lun = this.#offered;
     const { tree, udev } = this.#node;
     this.#identity = lun === undefined

@@ -65,8 +65,10 @@ export async function kernelDataSide(options: KernelDataSideOptions): Promise<Da
     createSnapshot: (zvol, snapshot) => inOrder(() => volumes.createSnapshot(zvol, snapshot)),
     renameSnapshot: (zvol, from, to) => inOrder(() => volumes.renameSnapshot(zvol, from, to)),
     destroySnapshot: (zvol, snapshot) => inOrder(() => volumes.destroySnapshot(zvol, snapshot)),
-    rollback: (zvol, snapshot) =>
-      inOrder(async () => sizeChanged(await volumes.rollback(zvol, snapshot))),
+    promote: (zvol) => inOrder(() => volumes.promote(zvol)),
+    // As on TrueNAS, which resizes a zvol itself and says so, but leaves a rollback to ZFS: LIO keeps
+    // the size that it was told, as SCST does; nvmet looks when a host asks.
+    rollback: (zvol, snapshot) => inOrder(() => volumes.rollback(zvol, snapshot)),
     hasNode: (zvol) => volumes.has(zvol),
     apply: (exports) => inOrder(() => apply(exports)),
     sessions: () => readSessions(applied, options.netns),

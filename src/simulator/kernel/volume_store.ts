@@ -15,6 +15,10 @@ export interface Volume {
   size: number;
   /** Set while a loop device stands for it. */
   loop?: string;
+  /** The snapshot (`pool/zvol@snap`) that it is a clone of. */
+  origin?: string | undefined;
+  /** Names behind the `@`, oldest first. */
+  snapshots: string[];
   /** How many LUNs and namespaces use it. */
   users: number;
 }
@@ -58,7 +62,7 @@ export class VolumeStore {
     if (origin === undefined) await (await open(this.file(name), "wx")).close();
     else await shareBlocks(this.file(origin), this.file(name));
     await truncate(this.file(name), size);
-    this.#volumes.set(name, { name, size, users: 0 });
+    this.#volumes.set(name, { name, size, origin, snapshots: [], users: 0 });
   }
 
   async resize(name: string, size: number): Promise<Volume> {
@@ -72,8 +76,8 @@ export class VolumeStore {
   async rename(from: string, to: string): Promise<void> {
     const volume = this.get(from);
     if (this.#volumes.has(to)) throw new Error(`There is a zvol "${to}" already`);
-    for (const snapshot of await this.#snapshots(from)) {
-      await rename(this.file(`${from}@${snapshot}`), this.file(`${to}@${snapshot}`));
+    for (const snapshot of volume.snapshots) {
+      await this.#moveSnapshot(`${from}@${snapshot}`, `${to}@${snapshot}`);
     }
     await rename(this.file(from), this.file(to));
     this.#volumes.delete(from);
@@ -85,32 +89,54 @@ export class VolumeStore {
   async destroy(name: string): Promise<void> {
     const volume = this.get(name);
     if (volume.users > 0) throw new ZvolBusyError(`zvol "${name}" has ${volume.users} users`);
-    for (const snapshot of await this.#snapshots(name)) {
-      await rm(this.file(`${name}@${snapshot}`));
-    }
+    for (const snapshot of volume.snapshots) await rm(this.file(`${name}@${snapshot}`));
     await rm(this.file(name));
     this.#volumes.delete(name);
   }
 
   async createSnapshot(name: string, snapshot: string): Promise<void> {
+    const volume = this.get(name);
     await shareBlocks(this.file(name), this.file(`${name}@${snapshot}`));
+    volume.snapshots.push(snapshot);
   }
 
   async renameSnapshot(name: string, from: string, to: string): Promise<void> {
-    await rename(this.file(`${name}@${from}`), this.file(`${name}@${to}`));
+    const volume = this.get(name);
+    await this.#moveSnapshot(`${name}@${from}`, `${name}@${to}`);
+    volume.snapshots = volume.snapshots.map((one) => one === from ? to : one);
   }
 
+  /** Fine when it has gone with its volume. */
   async destroySnapshot(name: string, snapshot: string): Promise<void> {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) return;
     await rm(this.file(`${name}@${snapshot}`));
+    volume.snapshots = volume.snapshots.filter((one) => one !== snapshot);
+  }
+
+  /** The clone takes over the snapshots up to its own origin, and what it came from hangs on it. */
+  async promote(name: string): Promise<void> {
+    const clone = this.get(name);
+    const [parentName = "", last = ""] = clone.origin?.split("@") ?? [];
+    const parent = this.get(parentName);
+    const older = parent.snapshots.splice(0, parent.snapshots.indexOf(last) + 1);
+    clone.origin = parent.origin;
+    for (const snapshot of older) {
+      await this.#moveSnapshot(`${parentName}@${snapshot}`, `${name}@${snapshot}`);
+    }
+    clone.snapshots.unshift(...older);
+    parent.origin = `${name}@${last}`;
   }
 
   /** Puts a snapshot's content into the volume's own file: whoever has that open goes on with it. */
-  async rollback(name: string, snapshot: string): Promise<Volume> {
+  async rollback(name: string, snapshot: string): Promise<void> {
     const volume = this.get(name);
-    await shareBlocks(this.file(`${name}@${snapshot}`), this.file(name));
-    volume.size = (await stat(this.file(name))).size;
+    const source = this.file(`${name}@${snapshot}`);
+    await shareBlocks(source, this.file(name));
+    // What is longer than its source keeps its end when blocks are shared.
+    volume.size = (await stat(source)).size;
+    await truncate(this.file(name), volume.size);
     await this.#refreshLoop(volume);
-    return volume;
   }
 
   /** Counts one more user. */
@@ -140,11 +166,12 @@ export class VolumeStore {
     if (volume.loop !== undefined) await runProgram("losetup", ["--set-capacity", volume.loop]);
   }
 
-  async #snapshots(name: string): Promise<string[]> {
-    const prefix = encodeURIComponent(`${name}@`);
-    return (await readdir(this.#folder))
-      .filter((file) => file.startsWith(prefix) && file.endsWith(VOLUME_SUFFIX))
-      .map((file) => decodeURIComponent(file.slice(prefix.length, -VOLUME_SUFFIX.length)));
+  /** Clones that hang on a snapshot follow its name. */
+  async #moveSnapshot(from: string, to: string): Promise<void> {
+    await rename(this.file(from), this.file(to));
+    for (const volume of this.#volumes.values()) {
+      if (volume.origin === from) volume.origin = to;
+    }
   }
 }
 

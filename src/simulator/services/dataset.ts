@@ -186,8 +186,9 @@ async function update(call: Call, [id, given]: Json[]): Promise<Json> {
   if (data.readonly !== undefined) await copyReadonly(call, dataset);
   const size = data.volsize;
   if (typeof size === "number" && size !== dataset.volsize) {
-    // ZFS keeps a thick volume thick as it grows.
-    if (dataset.refreservation >= dataset.volsize && dataset.refreservation > 0) {
+    // ZFS keeps a volume thick as it grows, but only one with the very reservation that it reckons itself
+    // (lib/libzfs/libzfs_dataset.c, zfs_add_synthetic_resv).
+    if (dataset.refreservation === thickReservation(dataset.volsize, dataset.volblocksize)) {
       dataset.refreservation = thickReservation(size, dataset.volblocksize);
     }
     await resize(call, dataset, size);

@@ -7,6 +7,7 @@ import {
   invalid,
   matchNotFound,
   notFound,
+  PythonError,
   singleInvalid,
   ValidationErrors,
 } from "../errors.ts";
@@ -282,8 +283,12 @@ const clone: Handler = async (call, [given]) => {
   if (modern(call) && datasets.has(target)) {
     throw new CallError(`'${target}' already exists`, 22);
   }
+  const properties = object(data.dataset_properties);
+  // 26 hands them all to a library that knows native properties only (truenas_pylibzfs, ZFSSnapshot.clone).
+  const user = modern(call) ? Object.keys(properties).find((key) => key.includes(":")) : undefined;
+  if (user !== undefined) throw new PythonError("ValueError", `${user}: not a valid ZFS property.`);
   try {
-    await cloneSnapshot(call, String(data.snapshot), target, object(data.dataset_properties));
+    await cloneSnapshot(call, String(data.snapshot), target, properties);
   } catch (error) {
     throw zfsText("Failed to clone snapshot: ", error);
   }

@@ -137,7 +137,7 @@ export async function rollback(call: Call, name: string): Promise<void> {
     await call.sim.dataSide.rollback(dataset.name, snapOf(name));
     if (dataset.volsize === snapshot.volsize) return;
     dataset.volsize = snapshot.volsize;
-    await call.sim.applySize(dataset.name, snapshot.volsize);
+    await call.sim.applySize(dataset.name, snapshot.volsize, "rolled-back");
   });
 }
 
@@ -160,7 +160,11 @@ export async function renameDataset(call: Call, from: string, to: string): Promi
     const volumes = zfs.subtree(from).filter((name) => isVolume(call, name));
     zfs.rename(from, to);
     for (const name of volumes) {
-      await call.sim.dataSide.renameZvol(name, to + name.slice(from.length));
+      const renamed = to + name.slice(from.length);
+      // udev makes the node of the new name, after the answer as a rule.
+      const dataset = zfs.datasets.get(renamed);
+      if (dataset !== undefined) dataset.nodeAt = call.sim.now() + call.sim.latency.node();
+      await call.sim.dataSide.renameZvol(name, renamed);
     }
   });
 }
@@ -177,6 +181,6 @@ export async function resize(call: Call, dataset: Dataset, size: number): Promis
   await call.sim.zfsWrite(async () => {
     await call.sim.dataSide.resizeZvol(dataset.name, size);
     dataset.volsize = size;
-    await call.sim.applySize(dataset.name, size);
+    await call.sim.applySize(dataset.name, size, "grown");
   });
 }
