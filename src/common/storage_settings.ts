@@ -17,6 +17,8 @@ export type TlsTrust =
 
 /** How the array's API is reached. */
 export interface ApiSettings {
+  /** WebSocket, or REST v2.0, which TrueNAS has up to 25.10 and which is for iSCSI only. */
+  readonly transport: "ws" | "rest";
   /** One or two host names or addresses; the second is tried when the first does not answer. */
   readonly hosts: readonly string[];
   readonly port: number;

@@ -28,8 +28,11 @@ export const SCSI_CONTROL_MS = 20_000;
 /** `rescan_controller` and the like return in 5 to 250 ms. */
 export const NVME_CONTROL_MS = 5_000;
 
-/** udev makes the link 0.3 to 1.3 s after sysfs in an emulated machine; later than this it is broken. */
-export const UDEV_LINK_MS = 5_000;
+/**
+ * udev makes the link 0.3 to 1.3 s after sysfs in an emulated machine; behind a queue of many other disks, as
+ * when a node boots, it was seen to take more than 5 s. Later than this it is broken.
+ */
+export const UDEV_LINK_MS = 30_000;
 
 /** After a reuse of an nsid the kernel drops the disk and waits for a rescan; that long we wait for it by itself. */
 export const NVME_RESCAN_AFTER_MS = 2_000;

@@ -1,16 +1,19 @@
 /**
- * The array for the length of one request: one login at the first call, reads that are tried again on
- * a new session when the connection is lost, writes that never are.
+ * The array for the length of one request: one login at the first call (none over REST, where each call
+ * brings the key), reads that are tried again on a new session when the connection is lost, writes that
+ * never are.
  */
 import type { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { ApiSettings, TlsTrust } from "../common/storage_settings.ts";
-import type { Host } from "../host/host.ts";
+import type { Bounds, Host } from "../host/host.ts";
 import type { Caller, CallOptions } from "../truenas/caller.ts";
 import { bestDialect, type Dialect, DIALECTS } from "../truenas/dialect.ts";
 import { arrayErrorIn } from "../truenas/errors.ts";
-import { openSession, type Session } from "../truenas/session.ts";
+import { openRestSession } from "../truenas/rest_session.ts";
+import { openSession, type Session, type SessionOptions } from "../truenas/session.ts";
 import type { Trust } from "../truenas/socket.ts";
+import { distrustFeatures, noteFeatures } from "./features.ts";
 import type { HookWorld } from "./hook.ts";
 import { drawLogin } from "./login_budget.ts";
 
@@ -34,23 +37,16 @@ export function connectArray(
   callersDeadline: Deadline,
 ): ArrayConnection {
   const { host, log } = world;
+  const notes = { host, log, storage, api };
   let opening: Promise<Session> | undefined;
   let closed = false;
   let deadline = callersDeadline;
 
-  const connect = async (): Promise<Session> => {
-    const bounds = deadline.bounds(CONNECT_MS);
+  const overWebSocket = async (options: SessionOptions, bounds: Bounds): Promise<Session> => {
     const memory = `/run/tnblock/${storage}.dialect`;
     const remembered = dialectOf(await host.files.readText(memory));
     const session = await openSession({
-      addresses: api.hosts,
-      port: api.port,
-      apiKey: api.key,
-      ...(api.user === undefined ? {} : { user: api.user }),
-      trust: await trustOf(host, api.tls),
-      connectDeadlineMs: bounds.deadlineMs,
-      signal: bounds.signal,
-      clock: host,
+      ...options,
       loginBudget: () =>
         world.limitLogins
           ? drawLogin(host, `${api.hosts[0]}:${api.port}`, bounds)
@@ -63,11 +59,37 @@ export function connectArray(
     return session;
   };
 
+  const connect = async (): Promise<Session> => {
+    const bounds = deadline.bounds(CONNECT_MS);
+    const options: SessionOptions = {
+      addresses: api.hosts,
+      port: api.port,
+      apiKey: api.key,
+      ...(api.user === undefined ? {} : { user: api.user }),
+      trust: await trustOf(host, api.tls),
+      connectDeadlineMs: bounds.deadlineMs,
+      signal: bounds.signal,
+      clock: host,
+    };
+    // TrueNAS does not count calls over REST as logins: the node's budget is left alone.
+    return api.transport === "rest"
+      ? await openRestSession({ ...options, loginDeadlineMs: bounds.deadlineMs })
+      : await overWebSocket(options, bounds);
+  };
+
+  const connectAndNote = async (): Promise<Session> => {
+    const session = await connect();
+    await noteFeatures(notes, session, deadline.bounds(CONNECT_MS));
+    return session;
+  };
+
   const session = async (): Promise<Session> => {
     if (closed) throw new TnblockError("internal", "Cannot call the array: the request is over");
-    const current = await opening?.catch(() => undefined);
-    if (current?.isOpen !== true) opening = connect();
-    return await (opening ??= connect());
+    const known = opening;
+    const current = await known?.catch(() => undefined);
+    // Of several calls that find it lost, the first opens another one for all.
+    if (current?.isOpen !== true && opening === known) opening = connectAndNote();
+    return await (opening ??= connectAndNote());
   };
 
   const timed = async (method: string, work: () => Promise<unknown>): Promise<unknown> => {
@@ -92,7 +114,9 @@ export function connectArray(
         const open = await session();
         return await timed(method, () => open.call(method, params, options));
       } catch (error) {
-        const lost = arrayErrorIn(error)?.code === "unreachable";
+        const code = arrayErrorIn(error)?.code;
+        if (code === "denied") await distrustFeatures(notes);
+        const lost = code === "unreachable";
         if (closed || options.lane !== "read" || !lost || attempt >= api.retryMax) throw error;
         const pause = api.retryDelayMs * 2 ** attempt;
         if (pause >= deadline.leftMs()) throw error;

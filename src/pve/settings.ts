@@ -235,6 +235,19 @@ function portalsOf(options: Options, defaultPort: number) {
   );
 }
 
+/** How the API is spoken. NVMe/TCP came to TrueNAS in 25.10, the last release with REST. */
+function parseApiTransport(options: Options, mode: "iscsi" | "nvme-tcp"): "ws" | "rest" {
+  const transport = options["tnb-api-transport"] ?? "ws";
+  if (transport === "rest" && mode === "nvme-tcp") {
+    throw refuse(
+      "tnb-api-transport",
+      "rest is for iSCSI only, NVMe/TCP needs the WebSocket API",
+      "Set tnb-api-transport ws",
+    );
+  }
+  return transport;
+}
+
 /** Bytes of a block size such as `16K`. */
 function blockSizeBytes(value: string): number {
   return value.endsWith("K") ? Number(value.slice(0, -1)) * 1024 : Number(value);
@@ -270,6 +283,7 @@ export function parseSettings(
   return {
     id: parseStorageId(id),
     api: {
+      transport: parseApiTransport(options, mode),
       hosts: parseHosts(required(options, "tnb-api-host")),
       port: options["tnb-api-port"] ?? 443,
       user: options["tnb-api-user"],

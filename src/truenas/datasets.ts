@@ -1,6 +1,6 @@
 /** The parent dataset of a storage: its type, its space, its marks. */
 import type { Caller, Wait } from "./caller.ts";
-import { anything, write } from "./request.ts";
+import { bag, write } from "./request.ts";
 import { readOne } from "./zfs_rows.ts";
 
 /** A dataset that may hold zvols. */
@@ -52,7 +52,7 @@ export async function setUserProperties(
       params: [name, { user_properties_update: update }],
       doing: `Cannot mark "${name}"`,
     },
-    anything,
+    bag,
     wait,
   );
 }

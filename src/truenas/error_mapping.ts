@@ -7,6 +7,7 @@
  */
 import type { ErrorCode } from "../common/error.ts";
 import { ArrayError, doingOf, type ErrorContext, type Finding } from "./errors.ts";
+import { rightsHint } from "./needed_roles.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
@@ -57,7 +58,7 @@ const CODE_BY_ERRNO: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>
  */
 const CODE_BY_TEXT: readonly (readonly [RegExp, ErrorCode])[] = [
   [/Property does not exist/, "invalid"],
-  [/more than 80%|out of space/, "no-space"],
+  [/more than 80%|out of space|greater than available space/, "no-space"],
   [
     /more recent snapshots|has children|dependent clones|following (clones|holds)/,
     "has-dependents",
@@ -171,10 +172,16 @@ function fromNumber(
     rpcCode: -32001,
     reason,
     ...(errno === undefined ? {} : { errno }),
+    ...(errno === EACCES && code === "denied" ? rightsHintOf(context.method) : {}),
     ...(errno === ESERVICESTARTFAILURE
       ? { hint: "The change is saved on the array, but its service did not take it over" }
       : {}),
   });
+}
+
+function rightsHintOf(method: string): { hint?: string } {
+  const hint = rightsHint(method);
+  return hint === undefined ? {} : { hint };
 }
 
 /** Turns a failed job (a row of `core.get_jobs`) into our error: number from `exc_info`, words from `error`. */

@@ -35,7 +35,7 @@ export interface NewExtent {
   /** Dataset path. */
   readonly zvol: string;
   /** Logical block size in bytes. */
-  readonly blocksize: 512 | 4096;
+  readonly blocksize: number;
   readonly comment: string;
 }
 
@@ -147,6 +147,33 @@ export async function create(caller: Caller, extent: NewExtent, wait?: Wait): Pr
         enabled: true,
       }],
       doing: `Cannot create iSCSI extent "${extent.name}"`,
+    },
+    extentRow,
+    wait,
+  );
+  return extentOf(row);
+}
+
+/**
+ * Points an extent at another zvol, and gives it another name when told so; naa and serial stay. Two
+ * reloads, whatever is changed.
+ *
+ * @throws ArrayError `exists` (the name), `in-use` (the zvol), and one that `isDeviceMissing` recognises
+ *   while the zvol's device node is not there yet.
+ */
+export async function update(
+  caller: Caller,
+  id: number,
+  change: { readonly zvol: string; readonly name?: string },
+  wait?: Wait,
+): Promise<Extent> {
+  const { zvol, name } = change;
+  const row = await write(
+    caller,
+    {
+      method: "iscsi.extent.update",
+      params: [id, { disk: devicePath(zvol), ...(name === undefined ? {} : { name }) }],
+      doing: `Cannot point iSCSI extent ${id} at zvol "${zvol}"`,
     },
     extentRow,
     wait,

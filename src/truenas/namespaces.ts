@@ -105,6 +105,18 @@ export async function byZvol(
   return found[0] === undefined ? undefined : namespaceOf(found[0]);
 }
 
+/** The namespace with this id, or undefined. */
+export async function byId(
+  caller: Caller,
+  id: number,
+  wait?: Wait,
+): Promise<Namespace | undefined> {
+  const options = { select: [...FIELDS, "subsys"], force_sql_filters: true } as const;
+  const doing = `Cannot read NVMe namespace ${id}`;
+  const found = await query(caller, [["id", "=", id]], options, doing, wait);
+  return found[0] === undefined ? undefined : namespaceOf(found[0]);
+}
+
 /**
  * Makes a zvol a namespace of a subsystem; one reload. The uuid in the answer is its identity.
  *
@@ -129,6 +141,36 @@ export async function create(
         enabled: true,
       }],
       doing: `Cannot make zvol "${namespace.zvol}" an NVMe namespace`,
+    },
+    namespaceRow,
+    wait,
+  );
+  return namespaceOf(row);
+}
+
+/**
+ * Switches a namespace on or off, and points it at another zvol while it is off; uuid and nguid stay. One
+ * reload. An enabled namespace of a running service accepts no other path, and while it is switched off
+ * its old path must still be there (`middlewared/plugins/nvmet/namespace.py`).
+ *
+ * @throws ArrayError `in-use` (the zvol), and one that `isDeviceMissing` recognises while the zvol's device
+ *   node is not there yet.
+ */
+export async function update(
+  caller: Caller,
+  id: number,
+  change: { readonly zvol?: string; readonly enabled: boolean },
+  wait?: Wait,
+): Promise<Namespace> {
+  const { zvol, enabled } = change;
+  const row = await write(
+    caller,
+    {
+      method: "nvmet.namespace.update",
+      params: [id, { enabled, ...(zvol === undefined ? {} : { device_path: `zvol/${zvol}` }) }],
+      doing: zvol === undefined
+        ? `Cannot switch NVMe namespace ${id} ${enabled ? "on" : "off"}`
+        : `Cannot point NVMe namespace ${id} at zvol "${zvol}"`,
     },
     namespaceRow,
     wait,

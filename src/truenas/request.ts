@@ -62,7 +62,7 @@ export function checked<T>(
   );
 }
 
-/** For writes whose result says nothing that is used. */
+/** For writes whose result says nothing: mostly `true`, or null. One that answers with the row has {@link bag}. */
 export const anything = v.unknown();
 
 /**

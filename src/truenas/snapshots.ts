@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { type Caller, type Wait, WRITE_DEADLINE_MS } from "./caller.ts";
+import { ArrayError, isAbsent } from "./errors.ts";
 import { anything, bag, checked, read as readRows, rows, write } from "./request.ts";
 import { numberOf, textOf, timeOf, userPropertiesOf } from "./value.ts";
 
@@ -82,19 +83,23 @@ export async function names(caller: Caller, zvol: string, wait?: Wait): Promise<
   return found.map((row) => afterAt(row.name));
 }
 
-/** One snapshot with its clones and holds, or undefined. */
+/** One snapshot with its clones (25.x) and holds, or undefined. */
 export async function read(
   caller: Caller,
   zvol: string,
   name: string,
   wait?: Wait,
 ): Promise<Snapshot | undefined> {
+  const doing = `Cannot read snapshot "${zvol}@${name}"`;
+  if (caller.release.can.zfsResourceWrites) {
+    return (await queryResources(caller, { paths: [`${zvol}@${name}`] }, doing, wait))[0];
+  }
   const found = await readRows(
     caller,
     {
       method: `${caller.release.can.snapshots}.query`,
       params: [[["id", "=", `${zvol}@${name}`]], { extra: { holds: true } }],
-      doing: `Cannot read snapshot "${zvol}@${name}"`,
+      doing,
     },
     rows(detailRow),
     wait,
@@ -104,30 +109,89 @@ export async function read(
 
 /**
  * All snapshots of a zvol with their details, oldest first. One call on 26; on 25.x one for the names and
- * one for each snapshot, side by side.
+ * one for each snapshot, eight at a time.
  */
 export async function list(caller: Caller, zvol: string, wait?: Wait): Promise<Snapshot[]> {
-  const found = caller.release.can.zfsResourceWrites
-    ? (await readRows(
-      caller,
-      {
-        method: "zfs.resource.snapshot.query",
-        params: [{
-          paths: [zvol],
-          properties: PROPERTIES,
-          get_user_properties: true,
-          get_holds: true,
-        }],
-        doing: `Cannot list the snapshots of zvol "${zvol}"`,
-      },
-      rows(detailRow),
-      wait,
-    )).map(snapshotOf)
-    : await Promise.all(
-      (await names(caller, zvol, wait)).map((name) => read(caller, zvol, name, wait)),
-    );
-  return found.filter((snapshot) => snapshot !== undefined)
-    .sort((a, b) => a.createTxg - b.createTxg);
+  const doing = `Cannot list the snapshots of zvol "${zvol}"`;
+  if (caller.release.can.zfsResourceWrites) {
+    return byAge(await queryResources(caller, { paths: [zvol] }, doing, wait));
+  }
+  return await readEach(caller, zvol, await names(caller, zvol, wait), wait);
+}
+
+/**
+ * The snapshots of a zvol that are newer than a transaction group, oldest first. On 25.x the names of
+ * those alone come with one cheap call, and the details of each with another.
+ */
+export async function newerThan(
+  caller: Caller,
+  zvol: string,
+  createTxg: number,
+  wait?: Wait,
+): Promise<Snapshot[]> {
+  const doing = `Cannot list the newer snapshots of zvol "${zvol}"`;
+  const min = { min_txg: createTxg + 1 };
+  if (caller.release.can.zfsResourceWrites) {
+    return byAge(await queryResources(caller, { paths: [zvol], ...min }, doing, wait));
+  }
+  const found = await readRows(
+    caller,
+    {
+      method: `${caller.release.can.snapshots}.query`,
+      params: [[["dataset", "=", zvol]], { select: ["name"], extra: min }],
+      doing,
+    },
+    rows(nameRow),
+    wait,
+  );
+  return await readEach(caller, zvol, found.map((row) => afterAt(row.name)), wait);
+}
+
+/** Asks `zfs.resource.snapshot.query` (26), which refuses a path that is not there. */
+async function queryResources(
+  caller: Caller,
+  query: Readonly<Record<string, unknown>>,
+  doing: string,
+  wait: Wait | undefined,
+): Promise<Snapshot[]> {
+  const params = [{
+    ...query,
+    properties: PROPERTIES,
+    get_user_properties: true,
+    get_holds: true,
+  }];
+  try {
+    const request = { method: "zfs.resource.snapshot.query", params, doing };
+    return (await readRows(caller, request, rows(detailRow), wait)).map(snapshotOf);
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw error;
+  }
+}
+
+/** Snapshots whose details are read at once: as many as a session calls at once. */
+const AT_ONCE = 8;
+
+async function readEach(
+  caller: Caller,
+  zvol: string,
+  wanted: readonly string[],
+  wait: Wait | undefined,
+): Promise<Snapshot[]> {
+  const left = [...wanted];
+  const found: Snapshot[] = [];
+  const readSome = async () => {
+    for (let name = left.shift(); name !== undefined; name = left.shift()) {
+      const snapshot = await read(caller, zvol, name, wait);
+      if (snapshot !== undefined) found.push(snapshot);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, left.length) }, readSome));
+  return byAge(found);
+}
+
+function byAge(snapshots: readonly Snapshot[]): Snapshot[] {
+  return [...snapshots].sort((a, b) => a.createTxg - b.createTxg);
 }
 
 /** Takes a snapshot. */
@@ -145,7 +209,7 @@ export async function create(
       params: [{ dataset: zvol, name, properties: userProperties }],
       doing: `Cannot take snapshot "${zvol}@${name}"`,
     },
-    anything,
+    bag,
     wait,
   );
 }
@@ -223,16 +287,12 @@ export async function clone(
   properties: Readonly<Record<string, string>> = {},
   wait?: Wait,
 ): Promise<void> {
-  await write(
-    caller,
-    {
-      method: `${caller.release.can.snapshots}.clone`,
-      params: [{ snapshot, dataset_dst: newZvol, dataset_properties: properties }],
-      doing: `Cannot clone "${snapshot}" to zvol "${newZvol}"`,
-    },
-    anything,
-    wait,
-  );
+  const request = {
+    method: `${caller.release.can.snapshots}.clone`,
+    params: [{ snapshot, dataset_dst: newZvol, dataset_properties: properties }],
+    doing: `Cannot clone "${snapshot}" to zvol "${newZvol}"`,
+  };
+  await sayingRight(caller, () => write(caller, request, anything, wait));
 }
 
 /**
@@ -246,14 +306,39 @@ export async function rollback(
   name: string,
   wait?: Wait,
 ): Promise<void> {
-  await write(
-    caller,
-    {
-      method: `${caller.release.can.snapshots}.rollback`,
-      params: [`${zvol}@${name}`, {}],
-      doing: `Cannot roll zvol "${zvol}" back to "${name}"`,
-    },
-    anything,
-    wait,
-  );
+  const request = {
+    method: `${caller.release.can.snapshots}.rollback`,
+    params: [`${zvol}@${name}`, {}],
+    doing: `Cannot roll zvol "${zvol}" back to "${name}"`,
+  };
+  await sayingRight(caller, () => write(caller, request, anything, wait));
+}
+
+/**
+ * Says which right is missing. 25.04 declares no role for these two methods
+ * (`middlewared/plugins/zfs_/snapshot_actions.py`): only a full administrator may call them.
+ */
+async function sayingRight(caller: Caller, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof ArrayError) || error.code !== "denied") throw error;
+    const administrator = !caller.release.can.zfsResource;
+    throw new ArrayError(
+      "denied",
+      `${error.message}: ${
+        administrator
+          ? `TrueNAS ${caller.release.text} allows this to full administrators only`
+          : "the API key's user lacks the role SNAPSHOT_WRITE"
+      }`,
+      {
+        outcome: error.outcome,
+        cause: error,
+        ...(error.errno === undefined ? {} : { errno: error.errno }),
+        hint: administrator
+          ? "Update TrueNAS to 25.10, where the role SNAPSHOT_WRITE is enough, or use the API key of a full administrator"
+          : "Add SNAPSHOT_WRITE to the privilege of the API key's user: in TrueNAS, Credentials > Groups > Privileges",
+      },
+    );
+  }
 }

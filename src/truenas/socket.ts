@@ -1,5 +1,6 @@
 /**
- * The one file of the client that touches the network: a WebSocket over TLS to one address.
+ * A WebSocket over TLS to one address, and the TLS connection below it, which `socket_https.ts` uses
+ * too. No other file of the client touches the network.
  *
  * The TLS connection is made and judged first, by our own hands, and only then given to `ws` for the
  * upgrade. So a certificate can be pinned by its fingerprint, whoever issued it, on every runtime
@@ -100,8 +101,12 @@ export async function lookAtCertificate(
   return found;
 }
 
-/** A TLS connection to the right server. */
-async function dial(options: SocketOptions, deadlineMs: number): Promise<TLSSocket> {
+/**
+ * A TLS connection to the right server: whoever sends on it sends to nobody else.
+ *
+ * @throws ArrayError `tls`, `unreachable`, `config`, `timeout`; always with the outcome `not-sent`.
+ */
+export async function dial(options: SocketOptions, deadlineMs: number): Promise<TLSSocket> {
   const { trust, endpoint } = options;
   if (trust.kind === "fingerprint") {
     const wanted = normaliseFingerprint(trust.sha256);

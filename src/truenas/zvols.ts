@@ -1,8 +1,10 @@
 /** Zvols: the volumes below a storage's dataset. None of these calls touches extents or namespaces. */
 import type { Caller, Wait } from "./caller.ts";
 import type { Dataset } from "./datasets.ts";
+import { isAtLeast } from "./dialect.ts";
 import { ArrayError } from "./errors.ts";
-import { anything, write } from "./request.ts";
+import { anything, bag, write } from "./request.ts";
+import * as snapshots from "./snapshots.ts";
 import { readChildren, readMany, readOne, readOrigins, type ZfsRow } from "./zfs_rows.ts";
 
 export { setUserProperties } from "./datasets.ts";
@@ -21,6 +23,8 @@ export interface Zvol {
   readonly referenced: number | undefined;
   /** Whether no space is reserved for it. */
   readonly sparse: boolean;
+  /** Bytes reserved for its own data (`refreservation`); 0 for a sparse one. */
+  readonly reserved: number;
   /** Milliseconds since the epoch, whole seconds. */
   readonly createdMs: number;
   /** The snapshot that it is a clone of. */
@@ -57,6 +61,7 @@ function zvolOf(row: ZfsRow): Zvol | undefined {
     used: row.used ?? 0,
     referenced: row.referenced,
     sparse: (row.refreservation ?? 0) === 0,
+    reserved: row.refreservation ?? 0,
     createdMs: row.createdMs ?? 0,
     origin: row.origin,
     guid: row.guid,
@@ -167,8 +172,61 @@ export async function create(caller: Caller, zvol: NewZvol, wait?: Wait): Promis
       }],
       doing: `Cannot create zvol "${zvol.name}"`,
     },
-    anything,
+    bag,
     wait,
+  );
+}
+
+/** What a new clone is to carry. */
+export interface CloneMarks {
+  /** Names need a colon. */
+  readonly userProperties: Readonly<Record<string, string>>;
+  /** Bytes that are reserved for it, at most its size; a clone is thin without. */
+  readonly refreservation?: number;
+}
+
+/**
+ * Makes a zvol of a snapshot, with marks of its own: one write on 25.x, two from 26 on, whose clone call
+ * takes native properties only and refuses every name with a colon (`middlewared/plugins/zfs/
+ * rename_promote_clone_impl.py` hands them all to the `properties` of truenas_pylibzfs).
+ *
+ * @param onCloned called when the clone is known to be there, before its marks are.
+ * @throws ArrayError `exists`, `not-found` (the snapshot).
+ */
+export async function clone(
+  caller: Caller,
+  snapshot: string,
+  name: string,
+  marks: CloneMarks,
+  onCloned: () => void,
+): Promise<void> {
+  const { userProperties, refreservation } = marks;
+  const atOnce = !isAtLeast(caller.release, 26, 0);
+  await snapshots.clone(caller, snapshot, name, {
+    ...(atOnce ? userProperties : {}),
+    ...(atOnce && refreservation !== undefined ? { refreservation: String(refreservation) } : {}),
+  });
+  onCloned();
+  if (!atOnce) await markClone(caller, name, marks);
+}
+
+/** Gives a clone its marks and reservation after it was made; one write. */
+export async function markClone(caller: Caller, name: string, marks: CloneMarks): Promise<void> {
+  const { userProperties, refreservation } = marks;
+  await write(
+    caller,
+    {
+      method: "pool.dataset.update",
+      params: [name, {
+        user_properties_update: Object.entries(userProperties).map(([key, value]) => ({
+          key,
+          value,
+        })),
+        ...(refreservation === undefined ? {} : { refreservation }),
+      }],
+      doing: `Cannot mark the clone "${name}"`,
+    },
+    bag,
   );
 }
 
@@ -189,7 +247,26 @@ export async function grow(
       params: [name, { volsize, force_size: true }],
       doing: `Cannot grow zvol "${name}"`,
     },
-    anything,
+    bag,
+    wait,
+  );
+}
+
+/** Reserves space for a zvol's own data; it is thick when that is its size. */
+export async function reserve(
+  caller: Caller,
+  name: string,
+  bytes: number,
+  wait?: Wait,
+): Promise<void> {
+  await write(
+    caller,
+    {
+      method: "pool.dataset.update",
+      params: [name, { refreservation: bytes }],
+      doing: `Cannot reserve ${bytes} bytes for zvol "${name}"`,
+    },
+    bag,
     wait,
   );
 }

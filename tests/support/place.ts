@@ -1,4 +1,4 @@
-/** A simulated array and a simulated node for one test, and a way to ask the hook. */
+/** A simulated array with its simulated nodes for one test, and a way to ask the hook of each. */
 import { lineLog } from "../../src/common/log.ts";
 import { linuxHost } from "../../src/host/linux.ts";
 import { answer } from "../../src/pve/hook.ts";
@@ -11,6 +11,7 @@ import {
 import { connectTrueNas, type TrueNas } from "../../src/truenas/array.ts";
 import { systemClock } from "../../src/truenas/clock.ts";
 import { schemaChecker } from "./schema_check.ts";
+import { sharedArray } from "./shared_array.ts";
 
 /** A reply of the hook. */
 export interface Reply {
@@ -31,7 +32,21 @@ export const TRANSPORTS = ["nvme-tcp", "iscsi"] as const;
 /** One of {@link TRANSPORTS}. */
 export type TransportKind = typeof TRANSPORTS[number];
 
-/** Array, node and hook. */
+/** How a place is made: as its simulator, and which nodes the cluster has. */
+export interface PlaceOptions extends Omit<SimulatorOptions, "dataSide"> {
+  /** Names of the cluster's nodes; one, `pve1`, unless given. */
+  readonly nodes?: readonly string[];
+}
+
+/** One node of the cluster. */
+export interface PlaceNode {
+  readonly name: string;
+  /** The node's root. */
+  readonly directory: string;
+  readonly player: HostPlayer;
+}
+
+/** Array, nodes and hook; without a node's name everything is about the first one. */
 export class Place implements AsyncDisposable {
   /** Lines of the hook's log. */
   readonly log: string[] = [];
@@ -40,6 +55,7 @@ export class Place implements AsyncDisposable {
 
   private constructor(
     readonly transport: TransportKind,
+    readonly nodes: ReadonlyMap<string, PlaceNode>,
     readonly directory: string,
     readonly clusterId: string,
     readonly player: HostPlayer,
@@ -47,33 +63,48 @@ export class Place implements AsyncDisposable {
     readonly schema: ReturnType<typeof schemaChecker>,
   ) {}
 
-  /** Starts array and node; `config` is added to the storage's section. */
-  static async start(
-    transport: TransportKind,
-    options: Omit<SimulatorOptions, "dataSide"> = {},
-  ): Promise<Place> {
-    const directory = await Deno.makeTempDir({ prefix: "tnblock-place-" });
+  /** Starts array and nodes. */
+  static async start(transport: TransportKind, options: PlaceOptions = {}): Promise<Place> {
+    const { nodes: names = ["pve1"], ...simulated } = options;
     const clusterId = crypto.randomUUID();
-    const player = await hostPlayer({ directory, clusterId });
+    const nodes = new Map<string, PlaceNode>();
+    for (const name of names) {
+      const directory = await Deno.makeTempDir({ prefix: "tnblock-place-" });
+      nodes.set(name, { name, directory, player: await hostPlayer({ directory, clusterId }) });
+    }
+    const [first] = nodes.values();
+    if (first === undefined) throw new Error("a place has at least one node");
+    const { directory, player } = first;
     const schema = schemaChecker();
     const simulator = await startSimulator({
       loginLimit: 0,
       clusterId,
-      ...options,
-      dataSide: () => player,
+      ...simulated,
+      dataSide: () =>
+        nodes.size === 1 ? player : sharedArray([...nodes.values()].map((node) => node.player)),
       onExchange: schema.onExchange,
     });
-    const place = new Place(transport, directory, clusterId, player, simulator, schema);
+    const place = new Place(transport, nodes, directory, clusterId, player, simulator, schema);
     await place.writeSecrets({ "tnb-api-key": simulator.ready.apiKey });
     return place;
   }
 
+  /** A node of the cluster by its name. */
+  node(name: string): PlaceNode {
+    const node = this.nodes.get(name);
+    if (node === undefined) throw new Error(`no node ${name} in this place`);
+    return node;
+  }
+
   async writeSecrets(secrets: Record<string, string>, storage = "san"): Promise<void> {
-    const folder = `${this.directory}/etc/pve/priv/storage`;
-    await Deno.mkdir(folder, { recursive: true });
-    await Deno.writeTextFile(`${folder}/${storage}.tnblock`, JSON.stringify(secrets), {
-      mode: 0o600,
-    });
+    // On a real cluster all nodes see one and the same /etc/pve.
+    for (const { directory } of this.nodes.values()) {
+      const folder = `${directory}/etc/pve/priv/storage`;
+      await Deno.mkdir(folder, { recursive: true });
+      await Deno.writeTextFile(`${folder}/${storage}.tnblock`, JSON.stringify(secrets), {
+        mode: 0o600,
+      });
+    }
   }
 
   /** The storage's section, as PVE parsed it. */
@@ -108,8 +139,11 @@ export class Place implements AsyncDisposable {
       deadlineMs?: number;
       storage?: string;
       root?: string;
+      /** Which node asks. */
+      node?: string;
     } = {},
   ): Promise<Reply> {
+    const node = options.node === undefined ? undefined : this.node(options.node);
     const request = {
       protocol: 1,
       id: "t",
@@ -118,11 +152,11 @@ export class Place implements AsyncDisposable {
       config: this.config(options.config),
       args,
       deadlineMs: options.deadlineMs ?? 45_000,
-      node: "pve1",
+      node: node?.name ?? this.nodes.keys().next().value,
       pveApi: 13,
     };
     const { reply, settled } = answer(JSON.stringify(request), {
-      host: linuxHost({ root: options.root ?? this.directory }),
+      host: linuxHost({ root: options.root ?? node?.directory ?? this.directory }),
       log: lineLog((line) => this.log.push(line), () => 2),
       setDebugLevel: () => {},
       limitLogins: false,
@@ -134,9 +168,13 @@ export class Place implements AsyncDisposable {
   }
 
   /** As {@link ask}, for a request that must succeed. */
-  // deno-lint-ignore no-explicit-any
-  async must(method: string, args: Record<string, unknown> = {}): Promise<any> {
-    const reply = await this.ask(method, args);
+  async must(
+    method: string,
+    args: Record<string, unknown> = {},
+    options: Parameters<Place["ask"]>[2] = {},
+    // deno-lint-ignore no-explicit-any
+  ): Promise<any> {
+    const reply = await this.ask(method, args, options);
     if (!reply.ok) throw new Error(`${method}: ${reply.error?.message} [${reply.error?.code}]`);
     return reply.result;
   }
@@ -146,10 +184,12 @@ export class Place implements AsyncDisposable {
     return await this.must("alloc_image", { vmid, format: "raw", name, sizeKiB });
   }
 
-  /** The path of a volume below the node's folder. */
-  linkOf(volname: string): string {
-    const zvol = /^vol-(.*)-(?:lun\d+|ns[0-9a-f-]{36})$/.exec(volname)?.[1] ?? volname;
-    return `${this.directory}/dev/tnblock/san/${zvol}`;
+  /** The path of a volume below the node's folder; of a linked clone, either form of its name. */
+  linkOf(volname: string, node?: string): string {
+    const own = volname.slice(volname.lastIndexOf("/") + 1);
+    const zvol = /^vol-(.*)-(?:lun\d+|ns[0-9a-f-]{36})$/.exec(own)?.[1] ?? own;
+    const root = node === undefined ? this.directory : this.node(node).directory;
+    return `${root}/dev/tnblock/san/${zvol}`;
   }
 
   /** Plays a process of the node that has the volume open. */
@@ -161,10 +201,11 @@ export class Place implements AsyncDisposable {
     await Deno.symlink(node.slice((await Deno.realPath(this.directory)).length), `${proc}/fd/12`);
   }
 
-  /** What `GET /objects` tells. */
+  /** What `GET /objects` tells; the weight of an iSCSI target, which stays for good, only when asked for. */
   // deno-lint-ignore no-explicit-any
-  async objects(): Promise<Record<string, any[]>> {
-    return await (await fetch(new URL("/objects", this.simulator.ready.control))).json();
+  async objects(options: { readonly weight?: boolean } = {}): Promise<Record<string, any[]>> {
+    const objects = await (await fetch(new URL("/objects", this.simulator.ready.control))).json();
+    return options.weight === true ? objects : withoutWeight(objects);
   }
 
   /** What `GET /stats` tells. */
@@ -212,11 +253,27 @@ export class Place implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.simulator.stop();
-    await this.player.close();
-    await Deno.remove(this.directory, { recursive: true });
+    for (const { player, directory } of this.nodes.values()) {
+      await player.close();
+      await Deno.remove(directory, { recursive: true });
+    }
     const problems = this.schema.problems();
     if (problems.length > 0) {
       throw new Error(`requests or answers break the schema:\n${problems.join("\n")}`);
     }
   }
+}
+
+/** Leaves out the weight with its extent and mapping. */
+// deno-lint-ignore no-explicit-any
+function withoutWeight(objects: Record<string, any[]>): Record<string, any[]> {
+  const isWeight = (path: unknown) => /\/tnb-weight-[0-9a-f]{8}$/.test(String(path));
+  const extents = objects["extents"]?.filter((row) => isWeight(row.disk ?? row.path)) ?? [];
+  const ids = extents.map((row) => row.id);
+  return {
+    ...objects,
+    zvols: objects["zvols"]?.filter((row) => !isWeight(row.name)) ?? [],
+    extents: objects["extents"]?.filter((row) => !ids.includes(row.id)) ?? [],
+    mappings: objects["mappings"]?.filter((row) => !ids.includes(row.extent)) ?? [],
+  };
 }

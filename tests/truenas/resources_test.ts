@@ -114,6 +114,7 @@ const ZVOL = {
   used: 57344,
   referenced: 57344,
   sparse: true,
+  reserved: 0,
   createdMs: 1795320303000,
   origin: "tank/pve/base@b",
   guid: "7446418386297156546",
@@ -829,6 +830,63 @@ Deno.test("namespaces are found by subsystem and zvol, made with the nsid that w
     assertEquals(await nas.namespaces.create(wanted), NAMESPACE);
     calls.expect("nvmet.namespace.delete", [2, { remove: false }], true);
     await nas.namespaces.remove(2);
+    calls.done();
+  }
+});
+
+Deno.test("an extent is pointed at another zvol, and renamed only when told so", async () => {
+  for (const line of ["25.10", "26"] as const) {
+    const { calls, nas } = table(line);
+    const full = { ...EXTENT_ROW, product_id: "iSCSI Disk" };
+    const row = line === "26" ? { ...full, dataset: "tank/vm 3", relative_path: null } : full;
+    calls.expect("iscsi.extent.update", [1, { disk: "zvol/tank/vm+3" }], row);
+    assertEquals(await nas.extents.update(1, { zvol: "tank/vm 3" }), EXTENT);
+    calls.expect("iscsi.extent.update", [1, { disk: "zvol/tank/vm+3", name: "vm-1" }], row);
+    assertEquals(await nas.extents.update(1, { zvol: "tank/vm 3", name: "vm-1" }), EXTENT);
+    calls.done();
+  }
+});
+
+Deno.test("a namespace is read by its id, switched, and pointed at another zvol", async () => {
+  for (const line of ["25.10", "26"] as const) {
+    const { calls, nas } = table(line);
+    const select = [...NAMESPACE_FIELDS, "subsys"];
+    const sql = { select, force_sql_filters: true, ...NO_LOCKS };
+    calls.expect("nvmet.namespace.query", [[["id", "=", 2]], sql], [NAMESPACE_ROW]);
+    assertEquals(await nas.namespaces.byId(2), NAMESPACE);
+    calls.expect("nvmet.namespace.query", [[["id", "=", 3]], sql], []);
+    assertEquals(await nas.namespaces.byId(3), undefined);
+    const row = line === "26"
+      ? { ...NAMESPACE_ROW, dataset: "tank/c1x", relative_path: null }
+      : NAMESPACE_ROW;
+    calls.expect("nvmet.namespace.update", [2, { enabled: false }], { ...row, enabled: false });
+    assertEquals((await nas.namespaces.update(2, { enabled: false })).enabled, false);
+    const change = { enabled: true, device_path: "zvol/tank/vm 3" };
+    calls.expect("nvmet.namespace.update", [2, change], row);
+    await nas.namespaces.update(2, { enabled: true, zvol: "tank/vm 3" });
+    calls.done();
+  }
+});
+
+Deno.test("a clone gets its marks with the call that makes it, on 26 with a second one", async () => {
+  const marks = { userProperties: { "tnblock:op": "1" }, refreservation: 65536 };
+  for (const line of LINES) {
+    const { calls, nas } = table(line);
+    const properties = { "tnblock:op": "1", refreservation: "65536" };
+    calls.expect(line === "25.04" ? "zfs.snapshot.clone" : "pool.snapshot.clone", [{
+      snapshot: "tank/b@s",
+      dataset_dst: "tank/c",
+      dataset_properties: line === "26" ? {} : properties,
+    }], true);
+    if (line === "26") {
+      calls.expect("pool.dataset.update", ["tank/c", {
+        user_properties_update: [{ key: "tnblock:op", value: "1" }],
+        refreservation: 65536,
+      }], UNUSED);
+    }
+    let cloned = 0;
+    await nas.zvols.clone("tank/b@s", "tank/c", marks, () => void cloned++);
+    assertEquals(cloned, 1);
     calls.done();
   }
 });

@@ -94,7 +94,9 @@ for (const release of RELEASES) {
       for (const snapshot of ["a", "b", "c"]) await nas.snapshots.create(name, snapshot);
       assertEquals(await code(() => nas.snapshots.create(name, "a")), "exists");
       assertEquals((await nas.snapshots.names(name)).toSorted(), ["a", "b", "c"]);
-      await nas.snapshots.clone(`${name}@a`, clone, { "tnblock:volume": clone });
+      await nas.zvols.clone(`${name}@a`, clone, {
+        userProperties: { "tnblock:volume": clone },
+      }, () => {});
       const cloned = await nas.zvols.read(clone);
       assertEquals([cloned?.origin, cloned?.volsize], [`${name}@a`, 64 * MIB]);
       assertEquals(await nas.zvols.clones(name), [{ name: clone, origin: `${name}@a` }]);
