@@ -31,11 +31,19 @@ export function singlePathTarget(naa: string): string {
   return checkedTarget(`${BY_ID}wwn-0x${naa}`);
 }
 
+/** What a storage or a volume is called. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]*$/;
+
+/** What a snapshot is called, by PVE or by TrueNAS's own tasks: also `__base__`, also with blanks inside. */
+const SNAPSHOT_NAME = /^[A-Za-z0-9_](?:[A-Za-z0-9_:. -]*[A-Za-z0-9_:.-])?$/;
+
 /** The link of a volume, or of one of its snapshots. */
 export function linkPath(storage: string, zvol: string, snapshot?: string): string {
   const name = snapshot === undefined ? zvol : `${zvol}@${snapshot}`;
-  for (const part of [storage, zvol, snapshot ?? "x"]) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._:-]*$/.test(part)) {
+  for (
+    const [part, pattern] of [[storage, NAME], [zvol, NAME], [snapshot, SNAPSHOT_NAME]] as const
+  ) {
+    if (part !== undefined && !pattern.test(part)) {
       throw new TnblockError("invalid", `Cannot make a link for "${part}": it is not a name`);
     }
   }

@@ -23,7 +23,19 @@ export async function addPath(host: Host, disk: string, signal?: AbortSignal): P
   await ask(host, `Cannot add the path "${disk}"`, ["add", "path", disk], signal);
 }
 
-/** Gives the map the size of its paths, all of which must have been rescanned before. */
+/**
+ * Takes a path out of its map: what is under way on it is waited for, at most for the session's recovery
+ * time-out. multipathd does not take it back by itself, see {@link addPath}; that in turn is refused
+ * while the path's size is not the map's (`cli_del_path`, `ev_add_path` in multipathd).
+ */
+export async function removePath(host: Host, disk: string, signal?: AbortSignal): Promise<void> {
+  await ask(host, `Cannot take out the path "${disk}"`, ["del", "path", disk], signal);
+}
+
+/**
+ * Gives the map the size of its paths, all of which must have been rescanned before: multipathd refuses
+ * while their sizes differ (`cli_resize`), and the kernel takes no map that is larger than one of its paths.
+ */
 export async function resizeMap(
   host: Host,
   map: Pick<MultipathMap, "mapName">,

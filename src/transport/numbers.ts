@@ -64,6 +64,12 @@ export function pickLun(taken: ReadonlySet<number>, random: RandomInteger): numb
   return lun;
 }
 
+/** What is taken on a target where only this LUN may be picked. */
+export function allLunsBut(lun: number): ReadonlySet<number> {
+  const luns = Array.from({ length: HIGHEST_LUN + 1 }, (_, number) => number);
+  return new Set(luns.filter((number) => number !== lun));
+}
+
 /** A free NSID of a subsystem, below 1,024. */
 export function pickNsid(taken: ReadonlySet<number>, random: RandomInteger): number {
   const nsid = pick(1, NSID_LIMIT, taken, random);

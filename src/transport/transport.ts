@@ -6,6 +6,7 @@ import type { Deadline } from "../common/deadline.ts";
 import type { TnblockError } from "../common/error.ts";
 import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
+import type { WantedSize } from "./wanted_size.ts";
 
 /** What the block device must say of itself; read live on the node, compared before every use. */
 export type DiskIdentity =
@@ -32,6 +33,8 @@ export interface VolumeExport {
   readonly rows: readonly ExportRow[];
   /** False when the administrator has switched it off: it is there, but no disk appears. */
   readonly enabled: boolean;
+  /** Its logical block size in bytes: what is on the disk was laid out for it. */
+  readonly sectorSize: number;
 }
 
 /** What a zvol's export looks like when it is not simply one of ours. */
@@ -52,6 +55,8 @@ export interface Groundwork {
   readonly taken: ReadonlySet<number>;
   /** Why nothing more can be exported, when that is so. */
   readonly full?: TnblockError | undefined;
+  /** Logical block size in bytes for an export that must have another than {@link Transport.sectorSize}. */
+  readonly sectorSize?: number;
   /** What is not as configured but does not stop the work. */
   readonly warnings: readonly string[];
 }
@@ -109,45 +114,47 @@ export interface Transport {
   /** Removes an export by its rows; rows that are gone already are fine. */
   removeExport(array: Caller, rows: readonly ExportRow[]): Promise<void>;
   /**
-   * Lets an export follow its zvol to another path: `rename` renames the zvol, and is called when no
-   * reload by anybody can break on the path that is about to be wrong. Naa or uuid stay, and are
-   * compared. When anything fails the zvol has its old name and the export its old path again.
+   * Gets an export ready for its zvol to be renamed: afterwards no reload by anybody can break on the path
+   * that is about to be wrong. {@link repoint} ends it, to either path.
    *
-   * @param rename renames there, and back when called with `"back"`.
+   * @returns whether anything was written.
    */
-  repoint(
-    array: Caller,
-    found: VolumeExport,
-    newZvol: string,
-    rename: (way: "there" | "back") => Promise<void>,
-    deadline: Deadline,
-  ): Promise<VolumeExport>;
+  suspend(array: Caller, found: VolumeExport): Promise<boolean>;
+  /**
+   * Points an export at a zvol's path, switched on or off as `found` was; naa or uuid stay. Reads it
+   * afresh first. iSCSI writes in any case, because only the reload after it brings a dropped LUN back.
+   *
+   * @returns whether anything was written.
+   */
+  repoint(array: Caller, found: VolumeExport, zvol: string, deadline: Deadline): Promise<boolean>;
 
   /** Connects the portals that are not; one live portal is enough, each missing one is a warning. */
   connect(deadline: Deadline): Promise<void>;
   /** Whether any portal answers a TCP connection, within a second. */
   anyPortalAnswers(): Promise<boolean>;
   /**
-   * Finds the disk of this identity, refreshing what the kernel remembers, and repairs its size.
+   * Finds the disk of this identity, refreshing what the kernel remembers, and repairs its size, also
+   * of a disk that is in use. A path that does not answer, or stays behind with an old size, is left
+   * out while another one has the right size.
    *
    * @throws TnblockError `volume-replaced` when another disk answers, `timeout` when none appears.
    */
-  attach(identity: DiskIdentity, size: number, deadline: Deadline): Promise<AttachedDisk>;
+  attach(identity: DiskIdentity, size: WantedSize, deadline: Deadline): Promise<AttachedDisk>;
   /**
    * The disk when it is attached already, its identity read live and its size right; undefined when
    * anything differs. With `whole` every live portal must carry it; without, one path is enough.
    */
   attached(
     identity: DiskIdentity,
-    size: number,
+    size: WantedSize,
     whole: boolean,
     deadline: Deadline,
   ): Promise<AttachedDisk | undefined>;
   /** Who uses the disk on this node, in words; empty when nobody does or it is not here. */
   users(identity: DiskIdentity): Promise<readonly string[]>;
   /**
-   * Drops what this node caches of the disk, after its content was changed on the array; nobody may use
-   * it. Fine when it is not there.
+   * Drops what this node caches of the disk, after its content was changed on the array, and reads its
+   * size anew, which may have shrunk; nobody may use it since before the change. Fine when it is not there.
    */
   dropCaches(identity: DiskIdentity, deadline: Deadline): Promise<void>;
   /** Lets the node forget the disk: map and paths. Fine when it is not there. */

@@ -7,6 +7,7 @@ import {
   disableQueueing,
   enableQueueing,
   removeMap,
+  removePath,
   resizeMap,
 } from "../../src/host/multipath.ts";
 import { withNode } from "../support/node_folder.ts";
@@ -37,6 +38,7 @@ Deno.test("multipathd is asked in its own words", async () => {
   const asked = [
     [addMap, NAA, ["add", "map", `3${NAA}`]],
     [addPath, "sda", ["add", "path", "sda"]],
+    [removePath, "sda", ["del", "path", "sda"]],
     [resizeMap, map, ["resize", "map", `3${NAA}`]],
     [disableQueueing, map, ["disablequeueing", "map", `3${NAA}`]],
     [removeMap, map, ["remove", "map", `3${NAA}`]],

@@ -1,6 +1,7 @@
 /** The disk of one LUN on this node: attached, verified, used by whom, let go. */
 import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
+import { flushBuffers } from "../../host/flush_buffers.ts";
 import { usersOf } from "../../host/in_use.ts";
 import { deleteDisk } from "../../host/iscsi_admin.ts";
 import { multipathTarget, singlePathTarget } from "../../host/links.ts";
@@ -10,42 +11,37 @@ import { diagnoseMissingLun } from "../../host/scan/diagnose.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { findScsiPaths } from "../../host/scan/scsi.ts";
 import type { MultipathMap, ScsiDisk } from "../../host/scan/types.ts";
-import { waitUntil } from "../../host/wait_until.ts";
 import { awaitLink } from "../await_link.ts";
 import { DISK_WAIT_MS } from "../connect_all.ts";
 import type { AttachedDisk } from "../transport.ts";
-import { mapOver, useMap } from "./map.ts";
+import { fits, type WantedSize, wantedText } from "../wanted_size.ts";
+import { agreeOnSize } from "./agree.ts";
+import { fitMap, mapOver, useMap } from "./map.ts";
 import { type IscsiNodeParts, liveSessions } from "./node.ts";
-import { type LunIdentity, lunOf, refresh, refuseOthers, rescanAll, scanMissing } from "./paths.ts";
+import { type LunIdentity, lunOf, refresh, rescanAll, scanMissing } from "./paths.ts";
 
 /** Finds the disk, or makes it appear, and verifies it on every path. */
 export async function attach(
   parts: IscsiNodeParts,
   identity: LunIdentity,
-  size: number,
+  size: WantedSize,
   deadline: Deadline,
 ): Promise<AttachedDisk> {
-  const { host } = parts;
   const { answering } = await refresh(parts, identity, await liveSessions(parts), deadline);
   const carrying = await scanMissing(parts, identity, answering, deadline);
+  if (carrying.length === 0) throw await nobodyAnswers(parts, identity);
   const limit = deadline.bounds(DISK_WAIT_MS);
-  const found = await waitUntil(host, limit, async () => {
-    // A path of a session that does not answer says nothing, right or wrong.
-    const paths = (await findScsiPaths(host.files, lunOf(parts, identity)))
-      .filter((path) => carrying.some((session) => session.name === path.session));
-    refuseOthers(identity, paths);
-    const right = paths.filter((path) => path.node !== undefined && path.sizeBytes === size);
-    return right.length > 0 && right.length === paths.length ? right : undefined;
-  });
+  const found = await agreeOnSize(parts, identity, carrying, size, limit, deadline);
   if (found === undefined) throw await notFound(parts, identity, size, limit.deadlineMs);
+  const { paths, bytes } = found.value;
   const { link, device } = parts.settings.useMultipath
-    ? await useMap(parts, identity, found.value, size, deadline)
-    : await useSingle(parts, identity, found.value, deadline);
+    ? await useMap(parts, identity, paths, bytes, deadline)
+    : await useSingle(parts, identity, paths, bytes, deadline);
   return {
     link,
     device,
-    size,
-    paths: found.value.length,
+    size: bytes,
+    paths: paths.length,
     attempts: found.attempts,
     ms: Math.round(found.ms),
   };
@@ -58,7 +54,7 @@ export async function attach(
 export async function attached(
   parts: IscsiNodeParts,
   identity: LunIdentity,
-  size: number,
+  size: WantedSize,
   whole: boolean,
   deadline: Deadline,
 ): Promise<AttachedDisk | undefined> {
@@ -67,21 +63,27 @@ export async function attached(
   const live = await liveSessions(parts);
   const before = await findScsiPaths(host.files, lunOf(parts, identity));
   const { verified } = await rescanAll(parts, before, live, deadline);
-  const paths = (await findScsiPaths(host.files, lunOf(parts, identity)))
+  const answering = (await findScsiPaths(host.files, lunOf(parts, identity)))
     .filter((path) => verified.has(path.name));
-  if (paths.length === 0 || (whole && paths.length < live.length)) return undefined;
-  if (paths.some((path) => path.naa !== identity.naa || path.sizeBytes !== size)) return undefined;
+  if (answering.some((path) => path.naa !== identity.naa)) return undefined;
+  const bytes = typeof size === "number"
+    ? size
+    : Math.max(0, ...answering.map((path) => path.sizeBytes));
+  // A path that stays behind with an old size is no path of this disk, as long as it is below no map of it.
+  const paths = answering.filter((path) => path.sizeBytes === bytes);
+  if (paths.length === 0 || !fits(bytes, size)) return undefined;
+  if (whole && paths.length < live.length) return undefined;
   const link = settings.useMultipath
     ? multipathTarget(identity.naa)
     : singlePathTarget(identity.naa);
   const disk = await identify(host.files, link);
-  if (disk?.naa !== identity.naa || disk.sizeBytes !== size) return undefined;
+  if (disk?.naa !== identity.naa || disk.sizeBytes !== bytes) return undefined;
   const isBelow = paths.every((path) => disk.slaves.includes(path.name));
   if (settings.useMultipath && !isBelow) return undefined;
   return {
     link,
     device: disk.node,
-    size,
+    size: bytes,
     paths: paths.length,
     attempts: 1,
     ms: Math.round(host.monotonicMs() - start),
@@ -141,40 +143,55 @@ async function useSingle(
   parts: IscsiNodeParts,
   identity: LunIdentity,
   paths: readonly ScsiDisk[],
+  bytes: number,
   deadline: Deadline,
 ): Promise<{ link: string; device: string }> {
   const link = singlePathTarget(identity.naa);
   // udev points the link at one of the paths, or at a map when multipathd runs after all.
-  const map = paths.find((path) => path.map !== undefined)?.map;
-  const nodes = map === undefined ? paths.map((path) => path.node) : [`/dev/${map}`];
+  const map = await mapOver(parts, paths, identity);
+  if (map !== undefined) await fitMap(parts, identity, map, bytes, deadline);
+  const nodes = map === undefined ? paths.map((path) => path.node) : [map.node];
   const device = await awaitLink(parts.host, link, nodes, deadline);
   return { link, device };
 }
+
+/** Nothing can be found where nobody answers: waiting for it would be in vain. */
+async function nobodyAnswers(
+  parts: IscsiNodeParts,
+  identity: LunIdentity,
+): Promise<TnblockError> {
+  const why = (await liveSessions(parts)).length === 0
+    ? "no session to the target is logged in"
+    : "no session to the target answers";
+  return new TnblockError(
+    "unreachable",
+    `Cannot find LUN ${identity.lun} of "${parts.settings.targetIqn}": ${why}`,
+    { hint: "Look at: iscsiadm -m session" },
+  );
+}
+
 async function notFound(
   parts: IscsiNodeParts,
   identity: LunIdentity,
-  size: number,
+  size: WantedSize,
   waitedMs: number,
 ): Promise<TnblockError> {
   const what = `LUN ${identity.lun} of "${parts.settings.targetIqn}"`;
   const paths = await findScsiPaths(parts.host.files, lunOf(parts, identity));
-  const wrong = paths.find((path) => path.sizeBytes !== size);
+  const wrong = paths.find((path) => !fits(path.sizeBytes, size));
   if (wrong !== undefined) {
     return new TnblockError(
       "host-fault",
-      `Cannot use ${what}: path ${wrong.name} has ${wrong.sizeBytes} bytes, the volume ${size}`,
-    );
-  }
-  const live = await liveSessions(parts);
-  if (live.length === 0) {
-    return new TnblockError(
-      "unreachable",
-      `Cannot find ${what}: no session to the target is logged in`,
+      `Cannot use ${what}: path ${wrong.name} has ${wrong.sizeBytes} bytes, the volume ${
+        wantedText(size)
+      }`,
       {
-        hint: "Look at: iscsiadm -m session",
+        hint:
+          "If the volume was rolled back in TrueNAS, its iSCSI service still shows the size from before: switch the extent off and on under Shares > Block (iSCSI) Shares Targets > Extents",
       },
     );
   }
+  if ((await liveSessions(parts)).length === 0) return await nobodyAnswers(parts, identity);
   return new TnblockError(
     "array-fault",
     `Cannot find ${what}: the array says that it exports it, but it did not appear in ${
@@ -196,11 +213,43 @@ async function notFound(
   );
 }
 
-/** Drops what this node caches of the disk; see `Transport.dropCaches`. */
-export function dropCaches(
-  _parts: IscsiNodeParts,
-  _identity: LunIdentity,
-  _deadline: Deadline,
+/**
+ * Drops what this node caches of the disk, and lets paths and map take the size that the array has now;
+ * see `Transport.dropCaches`.
+ *
+ * @throws TnblockError `unreachable` when no path of a map answers.
+ */
+export async function dropCaches(
+  parts: IscsiNodeParts,
+  identity: LunIdentity,
+  deadline: Deadline,
 ): Promise<void> {
-  return Promise.reject(new Error("not written yet"));
+  const { host, log } = parts;
+  const { map, paths } = await holdingOf(parts, identity);
+  if (map?.node !== undefined) await flushBuffers(host, map.node, deadline.signal);
+  const { verified } = await rescanAll(parts, paths, await liveSessions(parts), deadline);
+  await Promise.all(paths.map(async ({ name, node }) => {
+    if (node === undefined) return;
+    try {
+      await flushBuffers(host, node, deadline.signal);
+    } catch (error) {
+      // Nobody reads past the map; and a path that is dead is rescanned before it is used again.
+      if (map === undefined && verified.has(name)) throw error;
+      log.warning(`path ${name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }));
+  if (map === undefined) return;
+  const sizes = (await findScsiPaths(host.files, lunOf(parts, identity)))
+    .filter((path) => verified.has(path.name) && path.naa === identity.naa && path.sizeBytes > 0)
+    .map((path) => path.sizeBytes);
+  // A path that died under its rescan has the old size still; one that changed has been told.
+  const bytes = sizes.find((size) => size !== map.sizeBytes) ?? sizes[0];
+  if (bytes === undefined) {
+    throw new TnblockError(
+      "unreachable",
+      `Cannot read the size of the multipath map ${map.mapName} anew: none of its paths answers`,
+      { hint: "Look at: iscsiadm -m session" },
+    );
+  }
+  await fitMap(parts, identity, map, bytes, deadline);
 }

@@ -13,6 +13,8 @@ import type { ExportLookup, ExportRow, Groundwork, VolumeExport } from "../trans
 import { extentName } from "./extent_name.ts";
 import { type IscsiArrayParts, targetId } from "./survey.ts";
 
+/** How often another name for an extent is tried when one is taken. */
+const NAME_TRIES = 3;
 /** How often another LUN is tried when somebody else was quicker. */
 const LUN_TRIES = 8;
 
@@ -54,6 +56,7 @@ function exportOf(
     identity: { kind: "iscsi", lun: row.lun, naa: extent.naa },
     rows: [{ kind: "mapping", id: row.id }, { kind: "extent", id: extent.id }],
     enabled: extent.enabled,
+    sectorSize: extent.blocksize,
   };
 }
 
@@ -126,7 +129,7 @@ export async function createExport(
   if (isDead) await removeDeadExtent(parts, array, zvol, before);
   const extent = before !== undefined && !isDead
     ? before
-    : await createExtent(parts, array, zvol, isNew, deadline);
+    : await createExtent(parts, array, zvol, groundwork, isNew, deadline);
   deadline.check();
   return await mapExtent(parts, array, zvol, extent, groundwork, deadline);
 }
@@ -135,27 +138,33 @@ async function createExtent(
   parts: IscsiArrayParts,
   array: Caller,
   zvol: string,
+  groundwork: Groundwork,
   isNew: () => Promise<boolean>,
   deadline: Deadline,
 ): Promise<extents.Extent> {
-  const create = () =>
+  const create = (attempt: number) =>
     withDeviceNode(parts.host, deadline, zvol, () =>
       extents.create(array, {
-        name: extentName(zvol),
+        name: extentName(zvol, attempt),
         zvol,
-        blocksize: parts.settings.blockSize,
+        blocksize: groundwork.sectorSize ?? parts.settings.blockSize,
         comment: commentOf(parts),
       }));
-  try {
-    return await create();
-  } catch (error) {
-    const isLost = isUnknownOutcome(error);
-    if (!isExists(error) && !isInUse(error) && !isLost) throw error;
-    const found = await existingExtent(parts, array, zvol);
-    if (found === undefined) throw error;
-    if (isLost || !await isNew()) return found;
-    await removeDeadExtent(parts, array, zvol, found);
-    return await create();
+  for (let attempt = 0;; attempt++) {
+    try {
+      return await create(attempt);
+    } catch (error) {
+      const isLost = isUnknownOutcome(error);
+      if (!isExists(error) && !isInUse(error) && !isLost) throw error;
+      const found = await existingExtent(parts, array, zvol);
+      if (found !== undefined) {
+        if (isLost || !await isNew()) return found;
+        await removeDeadExtent(parts, array, zvol, found);
+        return await create(attempt);
+      }
+      // An extent of this name is on another zvol: somebody pointed it there, and it is none of ours to touch.
+      if (!isExists(error) || attempt >= NAME_TRIES) throw error;
+    }
   }
 }
 
@@ -266,16 +275,4 @@ export async function removeExport(array: Caller, rows: readonly ExportRow[]): P
     }
     if (row.kind === "extent") await orAbsent(extents.remove(array, row.id, { force: true }));
   }
-}
-
-/** Follows the zvol to its new path; see `Transport.repoint`. */
-export function repoint(
-  _parts: IscsiArrayParts,
-  _array: Caller,
-  _found: VolumeExport,
-  _newZvol: string,
-  _rename: (way: "there" | "back") => Promise<void>,
-  _deadline: Deadline,
-): Promise<VolumeExport> {
-  return Promise.reject(new Error("not written yet"));
 }

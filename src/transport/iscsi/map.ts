@@ -1,8 +1,16 @@
 /** The multipath map over the paths of one LUN, and udev's link to it. */
 import type { Deadline } from "../../common/deadline.ts";
-import { TnblockError } from "../../common/error.ts";
+import { TnblockError, withContext } from "../../common/error.ts";
+import { SCSI_CONTROL_MS } from "../../common/timing.ts";
 import { multipathTarget } from "../../host/links.ts";
-import { addMap, addPath, enableQueueing, resizeMap, wwidOf } from "../../host/multipath.ts";
+import {
+  addMap,
+  addPath,
+  enableQueueing,
+  removePath,
+  resizeMap,
+  wwidOf,
+} from "../../host/multipath.ts";
 import { identify } from "../../host/scan/identify.ts";
 import { readMultipathMap } from "../../host/scan/maps.ts";
 import { findScsiPaths } from "../../host/scan/scsi.ts";
@@ -21,33 +29,38 @@ export async function useMap(
   parts: IscsiNodeParts,
   identity: LunIdentity,
   paths: readonly ScsiDisk[],
-  size: number,
+  bytes: number,
   deadline: Deadline,
 ): Promise<{ link: string; device: string }> {
   const { host } = parts;
-  const complete = (ms: number, bytes?: number) =>
+  const before = await mapNow(parts, identity);
+  if (before !== undefined) {
+    await refuseForeignPaths(parts, identity, before);
+    // First of all: a path of the right size is refused by a map of another one.
+    await fitMap(parts, identity, before, bytes, deadline);
+  }
+  const complete = (ms: number) =>
     waitUntil(host, deadline.bounds(ms), async () => {
       const map = await mapNow(parts, identity);
-      const whole = map?.node !== undefined &&
-        paths.every((path) => map.slaves.includes(path.name));
-      return whole && (bytes === undefined || map.sizeBytes === bytes) ? map : undefined;
+      return map?.node !== undefined && paths.every((path) => map.slaves.includes(path.name))
+        ? map
+        : undefined;
     });
-  let map = (await complete(MAP_BY_ITSELF_MS))?.value;
+  // What multipathd once refused it does not try again by itself.
+  const isFitted = before !== undefined && before.sizeBytes !== bytes;
+  let map = (await complete(isFitted ? 0 : MAP_BY_ITSELF_MS))?.value;
   if (map === undefined) {
     await askForMap(parts, identity, paths, deadline);
     map = (await complete(DISK_WAIT_MS))?.value;
   }
-  if (map !== undefined && map.sizeBytes !== size) {
-    await resizeMap(host, map, deadline.signal);
-    map = (await complete(DISK_WAIT_MS, size))?.value;
-  }
+  if (map !== undefined) map = await fitMap(parts, identity, map, bytes, deadline);
   if (map?.node === undefined) {
     const names = paths.map((path) => path.name).join(", ");
     throw new TnblockError(
       "host-fault",
       `Cannot use the paths ${names}: multipathd made no map ${
         wwidOf(identity.naa)
-      } of ${size} bytes over all of them`,
+      } over all of them`,
       {
         hint:
           "Set find_multipaths no in /etc/multipath.conf, and see that no blacklist entry matches vendor TrueNAS",
@@ -60,6 +73,77 @@ export async function useMap(
   const link = multipathTarget(identity.naa);
   await awaitLink(host, link, map.node, deadline);
   return { link, device: map.node };
+}
+
+/** Longest time for resizing a map; what is under way on a dead path ends after its recovery time-out. */
+const RESIZE_MS = SCSI_CONTROL_MS;
+/** multipathd refuses for a moment after it made a map (`wait_for_udev`), so it is asked again. */
+const RESIZE_AGAIN_MS = 1_000;
+
+/**
+ * Gives the map this size, up or down, also in use. Paths of another size are taken out of it before:
+ * with them multipathd and the kernel would both refuse. They come back with {@link useMap}, once
+ * they have been rescanned.
+ *
+ * @throws TnblockError `host-fault` when no path below the map has that size, or multipathd refuses.
+ */
+export async function fitMap(
+  parts: IscsiNodeParts,
+  identity: LunIdentity,
+  map: MultipathMap,
+  bytes: number,
+  deadline: Deadline,
+): Promise<MultipathMap> {
+  const { host, log } = parts;
+  if (map.sizeBytes === bytes) return map;
+  const doing = `Cannot give the multipath map ${map.mapName} its size of ${bytes} bytes`;
+  const takenOut = new Set<string>();
+  let refusal: TnblockError | undefined;
+  let askAt = host.monotonicMs();
+  const resized = await waitUntil(host, deadline.bounds(RESIZE_MS), async () => {
+    if (host.monotonicMs() >= askAt) {
+      await resize();
+      askAt = host.monotonicMs() + RESIZE_AGAIN_MS;
+    }
+    const now = await readMultipathMap(host.files, map.name);
+    return now?.naa === map.naa && now?.sizeBytes === bytes ? now : undefined;
+  });
+  if (resized !== undefined) return resized.value;
+  throw withContext(
+    refusal ?? new TnblockError("host-fault", `it kept ${map.sizeBytes} bytes`),
+    doing,
+  );
+
+  async function resize(): Promise<void> {
+    const now = await readMultipathMap(host.files, map.name);
+    const below = (await findScsiPaths(host.files, lunOf(parts, identity)))
+      .filter((path) => now?.slaves.includes(path.name));
+    const behind = below.filter((path) => path.sizeBytes !== bytes);
+    if (below.length > 0 && behind.length === below.length) {
+      const names = behind.map((path) => `${path.name} with ${path.sizeBytes} bytes`).join(", ");
+      throw new TnblockError("host-fault", `${doing}: of its paths there is only ${names}`, {
+        hint: "See that their portals answer: iscsiadm -m session, then activate the volume again",
+      });
+    }
+    try {
+      for (const { name, sizeBytes } of behind) {
+        if (!takenOut.has(name)) {
+          takenOut.add(name);
+          log.warning(
+            `path ${name} is taken out of the map ${map.mapName}: it does not answer, and has ${sizeBytes} bytes still; ` +
+              "it is taken back when the volume is activated with its portal answering",
+          );
+        }
+        await removePath(host, name, deadline.signal);
+      }
+      await resizeMap(host, map, deadline.signal);
+      refusal = undefined;
+    } catch (error) {
+      // It may have been done all the same, or be done at the next try: sysfs tells.
+      if (!(error instanceof TnblockError)) throw error;
+      refusal = error;
+    }
+  }
 }
 
 /** Asks multipathd for what it has not done by itself; what comes of it is seen in sysfs. */

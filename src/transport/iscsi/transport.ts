@@ -8,6 +8,7 @@ import * as disk from "./disk.ts";
 import * as exports from "./exports.ts";
 import * as node from "./node.ts";
 import type { LunIdentity } from "./paths.ts";
+import { repoint } from "./repoint.ts";
 import { survey } from "./survey.ts";
 
 function lunOf(identity: DiskIdentity): LunIdentity {
@@ -32,8 +33,9 @@ export function iscsiTransport(
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
-    repoint: (caller, found, newZvol, rename, deadline) =>
-      exports.repoint(all, caller, found, newZvol, rename, deadline),
+    // A reload leaves out an extent whose zvol is not there, and the next one brings it back.
+    suspend: () => Promise.resolve(false),
+    repoint: (caller, found, zvol, deadline) => repoint(all, caller, found, zvol, deadline),
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),

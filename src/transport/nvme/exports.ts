@@ -24,6 +24,9 @@ export interface NvmeArrayParts {
   readonly log: Log;
 }
 
+/** TrueNAS exports a zvol by its block device, whose logical blocks have 512 bytes. */
+export const SECTOR_SIZE = 512;
+
 /** How often another NSID is tried when somebody else was quicker. */
 const NSID_TRIES = 8;
 
@@ -113,6 +116,7 @@ function exportOf(zvol: string, row: namespaces.Namespace): VolumeExport {
     identity: { kind: "nvme-tcp", nsid: row.nsid, uuid: row.uuid },
     rows: [{ kind: "namespace", id: row.id }],
     enabled: row.enabled,
+    sectorSize: SECTOR_SIZE,
   };
 }
 
@@ -229,16 +233,4 @@ export async function removeExport(array: Caller, rows: readonly ExportRow[]): P
   for (const row of rows) {
     if (row.kind === "namespace") await orAbsent(namespaces.remove(array, row.id));
   }
-}
-
-/** Follows the zvol to its new path; see `Transport.repoint`. */
-export function repoint(
-  _parts: NvmeArrayParts,
-  _array: Caller,
-  _found: VolumeExport,
-  _newZvol: string,
-  _rename: (way: "there" | "back") => Promise<void>,
-  _deadline: Deadline,
-): Promise<VolumeExport> {
-  return Promise.reject(new Error("not written yet"));
 }

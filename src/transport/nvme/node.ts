@@ -6,6 +6,7 @@ import { formatPortal } from "../../common/portal.ts";
 import type { NvmeSettings } from "../../common/storage_settings.ts";
 import { NVME_RESCAN_AFTER_MS } from "../../common/timing.ts";
 import type { Host } from "../../host/host.ts";
+import { flushBuffers } from "../../host/flush_buffers.ts";
 import { usersOf } from "../../host/in_use.ts";
 import { nvmeTarget } from "../../host/links.ts";
 import {
@@ -23,6 +24,7 @@ import { waitUntil } from "../../host/wait_until.ts";
 import { awaitLink } from "../await_link.ts";
 import { connectAll, DISK_WAIT_MS, type PortalOutcome } from "../connect_all.ts";
 import type { AttachedDisk } from "../transport.ts";
+import { fits, type WantedSize, wantedText } from "../wanted_size.ts";
 
 /** What the node half needs. */
 export interface NvmeNodeParts {
@@ -105,7 +107,7 @@ function tooMany(uuid: string, disks: readonly NvmeDisk[]): TnblockError {
 export async function attach(
   parts: NvmeNodeParts,
   uuid: string,
-  size: number,
+  size: WantedSize,
   deadline: Deadline,
 ): Promise<AttachedDisk> {
   const { host, settings } = parts;
@@ -115,7 +117,7 @@ export async function attach(
   const found = await waitUntil(host, limit, async () => {
     const choice = await findNvmeNamespace(host.files, { nqn, uuid });
     if (choice.ambiguous) throw tooMany(uuid, choice.candidates);
-    if (choice.disk?.sizeBytes === size) return choice.disk;
+    if (choice.disk !== undefined && fits(choice.disk.sizeBytes, size)) return choice.disk;
     if (host.monotonicMs() >= rescanAt) {
       rescanAt = host.monotonicMs() + NVME_RESCAN_AFTER_MS;
       await rescanAll(parts, deadline);
@@ -129,7 +131,7 @@ export async function attach(
   return {
     link,
     device: found.value.node ?? "",
-    size,
+    size: found.value.sizeBytes,
     paths: controllers.length,
     attempts: found.attempts,
     ms: Math.round(found.ms),
@@ -154,16 +156,18 @@ async function rescanAll(parts: NvmeNodeParts, deadline: Deadline): Promise<void
 async function notFound(
   parts: NvmeNodeParts,
   uuid: string,
-  size: number,
+  size: WantedSize,
   waitedMs: number,
 ): Promise<TnblockError> {
   const nqn = parts.settings.subsystemNqn;
   const choice = await findNvmeNamespace(parts.host.files, { nqn, uuid });
   const [disk] = choice.candidates;
-  if (disk !== undefined && disk.sizeBytes !== size) {
+  if (disk !== undefined && !fits(disk.sizeBytes, size)) {
     return new TnblockError(
       "host-fault",
-      `Cannot use the disk ${disk.name}: it has ${disk.sizeBytes} bytes, the volume ${size}`,
+      `Cannot use the disk ${disk.name}: it has ${disk.sizeBytes} bytes, the volume ${
+        wantedText(size)
+      }`,
     );
   }
   if (disk !== undefined) {
@@ -212,22 +216,21 @@ async function notFound(
 export async function attached(
   parts: NvmeNodeParts,
   uuid: string,
-  size: number,
+  size: WantedSize,
 ): Promise<AttachedDisk | undefined> {
   const { host, settings } = parts;
   const start = host.monotonicMs();
   const link = nvmeTarget(uuid);
   const disk = await identify(host.files, link);
-  if (disk?.uuid !== uuid || disk.subsystem !== settings.subsystemNqn || disk.sizeBytes !== size) {
-    return undefined;
-  }
+  if (disk?.uuid !== uuid || disk.subsystem !== settings.subsystemNqn) return undefined;
+  if (!fits(disk.sizeBytes, size)) return undefined;
   const choice = await findNvmeNamespace(host.files, { nqn: settings.subsystemNqn, uuid });
   if (choice.disk?.node !== disk.node) return undefined;
   const paths = (await liveControllers(parts)).length;
   return {
     link,
     device: disk.node,
-    size,
+    size: disk.sizeBytes,
     paths,
     attempts: 1,
     ms: Math.round(host.monotonicMs() - start),
@@ -248,11 +251,19 @@ export async function users(parts: NvmeNodeParts, uuid: string): Promise<readonl
   return uses.flatMap((use) => use.by);
 }
 
-/** Drops what this node caches of the disk; see `Transport.dropCaches`. */
-export function dropCaches(
-  _parts: NvmeNodeParts,
-  _uuid: string,
-  _deadline: Deadline,
+/**
+ * Drops what this node caches of the disk; see `Transport.dropCaches`. The kernel hears of a new size by
+ * itself, and is asked to look all the same: it does so on its own time.
+ */
+export async function dropCaches(
+  parts: NvmeNodeParts,
+  uuid: string,
+  deadline: Deadline,
 ): Promise<void> {
-  return Promise.reject(new Error("not written yet"));
+  const { host, settings } = parts;
+  const choice = await findNvmeNamespace(host.files, { nqn: settings.subsystemNqn, uuid });
+  const nodes = choice.candidates.flatMap((disk) => disk.node === undefined ? [] : [disk.node]);
+  if (nodes.length === 0) return;
+  await Promise.all(nodes.map((node) => flushBuffers(host, node, deadline.signal)));
+  await rescanAll(parts, deadline);
 }

@@ -6,6 +6,7 @@ import type { Host } from "../../host/host.ts";
 import type { DiskIdentity, Transport } from "../transport.ts";
 import * as exports from "./exports.ts";
 import * as node from "./node.ts";
+import { repoint, suspend } from "./repoint.ts";
 
 function uuidOf(identity: DiskIdentity): string {
   if (identity.kind === "nvme-tcp") return identity.uuid;
@@ -20,8 +21,7 @@ export function nvmeTransport(
   const all = { settings, ...parts };
   return {
     kind: "nvme-tcp",
-    // TrueNAS exports a zvol by its block device, whose logical blocks have 512 bytes.
-    sectorSize: 512,
+    sectorSize: exports.SECTOR_SIZE,
     survey: (caller, deadline) => exports.survey(all, caller, deadline),
     listExports: (caller, dataset, deadline) => exports.listExports(all, caller, dataset, deadline),
     listNeighbours: (caller, dataset, deadline) =>
@@ -30,8 +30,8 @@ export function nvmeTransport(
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
-    repoint: (caller, found, newZvol, rename, deadline) =>
-      exports.repoint(all, caller, found, newZvol, rename, deadline),
+    suspend: suspend,
+    repoint: (caller, found, zvol, deadline) => repoint(all, caller, found, zvol, deadline),
     connect: (deadline) => node.connect(all, deadline),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => node.attach(all, uuidOf(identity), size, deadline),
