@@ -134,7 +134,9 @@ async function perform(
   const pure = Object.hasOwn(PURE_METHODS, request.method)
     ? PURE_METHODS[request.method]
     : undefined;
-  if (pure !== undefined) return pure(parseStorageId(request.storage), request.args);
+  if (pure !== undefined) {
+    return pure(parseStorageId(request.storage), request.args, request.config);
+  }
   const method = Object.hasOwn(METHODS, request.method) ? METHODS[request.method] : undefined;
   if (method === undefined) {
     throw new TnblockError(

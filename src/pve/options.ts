@@ -124,7 +124,7 @@ export const optionSchema = v.object({
   ),
   "tnb-api-transport": option(
     choice(["ws", "rest"]),
-    "Kept for compatibility: the WebSocket API is always used.",
+    "How the API is spoken: ws, or rest (TrueNAS up to 25.10, iSCSI only, key of a full administrator; default ws).",
   ),
   "tnb-tls-fingerprint": option(
     v.pipe(
@@ -249,7 +249,7 @@ export const optionSchema = v.object({
   ),
   "tnb-force-free": option(
     flag,
-    "Free a volume although a guest on another node names it (default 0).",
+    "Free a volume although a guest elsewhere that names it runs or may run (default 0).",
   ),
   "tnb-lock-timeout": option(
     integer(10, 600),

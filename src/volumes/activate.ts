@@ -4,12 +4,30 @@
  * the wrong size or lost its link is repaired.
  */
 import { type ErrorCode, TnblockError, withContext } from "../common/error.ts";
-import type { VolumeRef } from "../common/volume.ts";
-import { ensureLink, linkPath, readLinkTarget } from "../host/links.ts";
+import { sameTag, type VolumeRef } from "../common/volume.ts";
+import type { Deadline } from "../common/deadline.ts";
+import { ensureLink, readLinkTarget } from "../host/links.ts";
 import { type AttachedDisk, tagOf } from "../transport/transport.ts";
-import { detachVolume, isMeant, otherDiskActive, withVolumeLock } from "./attachment.ts";
+import type { WantedSize } from "../transport/wanted_size.ts";
+import type { Caller } from "../truenas/caller.ts";
+import {
+  type Attachable,
+  attachName,
+  forgetOtherNames,
+  inWords,
+  isMeant,
+  isSameDisk,
+  letGoOfKnown,
+  linkedIdentity,
+  linkOf,
+  withDiskLock,
+  withVolumeLock,
+} from "./attachment.ts";
+import { refuseRunningElsewhere } from "./guests.ts";
 import { type KnownDisk, readKnownDisk, writeKnownDisk } from "./known_disks.ts";
-import { resolveVolume } from "./resolve.ts";
+import { type ResolvedVolume, resolveVolume } from "./resolve.ts";
+import { isResyncBegun, resyncSize } from "./resync_size.ts";
+import { isRenameStopped, takeBackStopped } from "./stopped_rename.ts";
 import type { Storage } from "./storage.ts";
 
 /** What says that the array could not be asked, not that it said no. */
@@ -20,45 +38,71 @@ export async function activate(storage: Storage, volume: VolumeRef): Promise<nul
   return await withVolumeLock(storage, volume.zvol, async () => {
     const before = await readKnownDisk(storage, volume.zvol);
     const known = before !== undefined && isMeant(volume, before) ? before : undefined;
-    if (known !== undefined && await isActive(storage, volume, known)) return null;
+    // A name without number or uuid says nothing about which disk it means: only the array does.
+    const isTold = known !== undefined && volume.tag !== undefined;
+    if (isTold && await isActive(storage, volume, known)) return null;
+    const linked = await linkedIdentity(storage, volume);
     // Connecting and asking the array do not need each other.
-    const [disk] = await Promise.all([
+    const [{ disk, size, isFresh }] = await Promise.all([
       currentDisk(storage, volume, known),
       storage.transport.connect(storage.deadline),
     ]);
-    // The array says that the name means today's disk: what this node held under it before goes.
-    if (before !== undefined && known === undefined) await letGoOfOlder(storage, volume, before);
-    // Before the paths: whoever cleans up after a failure must know what may be attached.
-    await writeKnownDisk(storage, volume.zvol, disk);
-    const attached = await storage.transport.attach(disk.identity, disk.size, storage.deadline);
-    await linkDisk(storage, volume, disk, attached);
-    storage.log.info(
-      `"${volume.zvol}" is ${attached.device}, ${attached.paths} path${
-        attached.paths === 1 ? "" : "s"
-      }, ` +
-        `found at attempt ${attached.attempts} after ${attached.ms} ms`,
-    );
+    // What was held under the name and is another disk goes; so does the disk itself at a former number.
+    const isOlder = before !== undefined &&
+      !(isSameDisk(before.identity, disk.identity) && sameTag(before.tag, disk.tag));
+    if (isOlder) await letGoOfKnown(storage, volume, before);
+    if (linked !== undefined && !isSameDisk(linked, disk.identity)) {
+      await letGoOfKnown(storage, volume, { tag: tagOf(linked), identity: linked });
+    }
+    if (isFresh) await forgetOtherNames(storage, volume, disk.identity);
+    await attachDisk(storage, volume, disk, storage.deadline, size);
     return null;
   });
 }
 
-/** Lets go of the disk that this node knew under the name; refuses while it is used. */
-async function letGoOfOlder(
+/**
+ * Finds, verifies and links a disk as the array has just told it, and keeps what it told.
+ *
+ * @param size what the disk must have: what the array told, unless given.
+ */
+export async function attachDisk(
   storage: Storage,
-  volume: VolumeRef,
-  older: KnownDisk,
+  volume: Attachable,
+  disk: KnownDisk,
+  deadline: Deadline,
+  size: WantedSize = disk.size,
 ): Promise<void> {
-  const users = await storage.transport.users(older.identity);
-  if (users.length > 0) throw otherDiskActive(volume);
-  await detachVolume(storage, volume, older.identity);
+  // Before the paths: whoever cleans up after a failure must know what may be attached; and from now on
+  // nobody who knew the disk by a former name takes it away.
+  await withDiskLock(
+    storage,
+    disk.identity,
+    () => writeKnownDisk(storage, attachName(volume), disk),
+  );
+  const attached = await storage.transport.attach(disk.identity, size, deadline);
+  await linkDisk(storage, volume, disk, size, attached, deadline);
+  storage.log.info(
+    `"${attachName(volume)}" is ${attached.device}, ${attached.paths} path${
+      attached.paths === 1 ? "" : "s"
+    }, ` +
+      `found at attempt ${attached.attempts} after ${attached.ms} ms`,
+  );
 }
 
 /** Whether link, disk, live identity and size are all as they were last verified: no array call then. */
 async function isActive(storage: Storage, volume: VolumeRef, known: KnownDisk): Promise<boolean> {
-  const target = await readLinkTarget(storage.host, linkPath(storage.settings.id, volume.zvol));
+  const target = await readLinkTarget(storage.host, linkOf(storage, volume));
   if (target === undefined) return false;
   const disk = await storage.transport.attached(known.identity, known.size, true, storage.deadline);
   return disk !== undefined && disk.link === target;
+}
+
+/** What is to be attached. */
+interface CurrentDisk {
+  readonly disk: KnownDisk;
+  readonly size: WantedSize;
+  /** Whether the array has said so just now. */
+  readonly isFresh: boolean;
 }
 
 /** The volume's disk as the array has it now; with the API away, as this node last verified it. */
@@ -66,20 +110,12 @@ async function currentDisk(
   storage: Storage,
   volume: VolumeRef,
   known: KnownDisk | undefined,
-): Promise<KnownDisk> {
+): Promise<CurrentDisk> {
   try {
-    const found = await resolveVolume(storage, await storage.array(), volume);
-    if (!found.export.enabled) {
-      throw new TnblockError(
-        "config",
-        `Cannot attach the volume "${volume.zvol}": its export is switched off on the array`,
-        {
-          hint: "Switch the extent or namespace on again in TrueNAS",
-        },
-      );
-    }
+    const found = await findUsable(storage, await storage.array(), volume);
     const { identity } = found.export;
-    return { tag: tagOf(identity), identity, size: found.zvol.volsize };
+    const size = found.zvol.volsize;
+    return { disk: { tag: tagOf(identity), identity, size }, size, isFresh: true };
   } catch (error) {
     const away = error instanceof TnblockError && API_AWAY.includes(error.code) &&
       storage.deadline.leftMs() > 0;
@@ -87,22 +123,66 @@ async function currentDisk(
     storage.log.warning(
       `the API does not answer (${error.message}); using the identity of "${volume.zvol}" that was last verified here`,
     );
-    return known;
+    // Another node may have grown it since.
+    return { disk: known, size: { atLeast: known.size }, isFresh: false };
+  }
+}
+
+/** The volume with its export on: what an operation of ours that was stopped left off is set right. */
+async function findUsable(
+  storage: Storage,
+  array: Caller,
+  volume: VolumeRef,
+): Promise<ResolvedVolume> {
+  let found = await resolveVolume(storage, array, volume);
+  if (isRenameStopped(storage, found, volume.zvol)) {
+    found = await takeBackStopped(storage, array, found, volume.zvol);
+  }
+  if (isResyncBegun(found.zvol) && await isIdle(storage, volume, found)) {
+    storage.deadline.check();
+    await resyncSize(storage, array, found, storage.undoDeadline());
+    return { ...found, export: { ...found.export, enabled: true } };
+  }
+  if (found.export.enabled) return found;
+  throw new TnblockError(
+    "config",
+    `Cannot attach the volume "${volume.zvol}": its export is switched off on the array`,
+    { hint: "Switch the extent or namespace on again in TrueNAS" },
+  );
+}
+
+/** Whether the export can go off for a moment: nobody is known to use the disk, here or elsewhere. */
+async function isIdle(
+  storage: Storage,
+  volume: VolumeRef,
+  { export: found }: ResolvedVolume,
+): Promise<boolean> {
+  if (!found.enabled) return true;
+  if ((await storage.transport.users(found.identity)).length > 0) return false;
+  try {
+    await refuseRunningElsewhere(storage, volume, "show the new size of");
+    return true;
+  } catch (error) {
+    // The guest moves here: it has the size that it was started with.
+    if (error instanceof TnblockError && error.code === "in-use") return false;
+    throw error;
   }
 }
 
 /** Links the disk, then looks once more at what the link reaches. */
 async function linkDisk(
   storage: Storage,
-  volume: VolumeRef,
+  volume: Attachable,
   disk: KnownDisk,
+  size: WantedSize,
   attached: AttachedDisk,
+  deadline: Deadline,
 ): Promise<void> {
-  const link = linkPath(storage.settings.id, volume.zvol);
+  const link = linkOf(storage, volume);
   await ensureLink(storage.host, link, attached.link);
   const { files } = storage.host;
   const [again, reached, expected] = await Promise.all([
-    storage.transport.attached(disk.identity, disk.size, false, storage.deadline),
+    storage.transport.attached(disk.identity, size, false, deadline),
     files.status(link),
     files.status(attached.device),
   ]);
@@ -117,6 +197,6 @@ async function linkDisk(
         again?.device ?? "none"
       } while it was being linked`,
     ),
-    `Cannot attach the volume "${volume.zvol}"`,
+    `Cannot attach ${inWords(volume)}`,
   );
 }

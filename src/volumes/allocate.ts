@@ -1,6 +1,7 @@
 /**
  * Allocating a volume: one round of reads, then as few writes as the array allows (iSCSI three,
- * NVMe two). What a failure leaves behind is taken back before the failure is told.
+ * NVMe two). What a failure leaves behind is taken back before the failure is told. A target that has no
+ * weight gets one here, under PVE's lock.
  */
 import { TnblockError } from "../common/error.ts";
 import type { ExportTag } from "../common/volume.ts";
@@ -8,10 +9,13 @@ import type { Caller } from "../truenas/caller.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf } from "../transport/transport.ts";
 import { makeExported } from "./make_exported.ts";
-import { checkDataset, checkRoom, isOurs, marks } from "./ownership.ts";
+import { refuseHalfRenamed } from "./half_renamed.ts";
+import { checkDataset, checkRoom, isOurs, marks, takenPaths } from "./ownership.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 import { asArrayTold, tryNames } from "./try_names.ts";
+import { writeUnfinished } from "./unfinished_frees.ts";
+import { ensureWeight } from "./weight.ts";
 
 /** What is wanted. */
 export interface NewVolume {
@@ -44,7 +48,7 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
   ]);
   checkDataset(storage, listing.parent);
   groundwork.warnings.forEach((text) => log.warning(text));
-  const taken = new Set([...listing.zvols.map((zvol) => zvol.name), ...listing.filesystems]);
+  const taken = takenPaths(storage, listing);
   const existing = wanted.name === undefined
     ? undefined
     : listing.zvols.find((zvol) => zvol.name === zvolPath(storage, wanted.name ?? ""));
@@ -55,7 +59,21 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
   if (groundwork.full !== undefined) throw groundwork.full;
   if (size.note !== undefined) log.info(`new volume: ${size.note}`);
   deadline.check();
-  return await create(storage, array, wanted, size, groundwork, taken, existing);
+  const made = await create(
+    storage,
+    array,
+    wanted,
+    size,
+    groundwork,
+    taken,
+    existing,
+    listing.filesystems,
+  );
+  // After the volume, which the caller waits for; its LUN is taken by now.
+  const withIt = made.tag.kind === "lun" ? [made.tag.lun] : [];
+  const now = { ...groundwork, taken: new Set([...groundwork.taken, ...withIt]) };
+  await ensureWeight(storage, array, listing, now, deadline, groundwork.taken.size === 0);
+  return made;
 }
 
 async function create(
@@ -66,6 +84,7 @@ async function create(
   groundwork: Groundwork,
   taken: ReadonlySet<string>,
   existing: zvols.Zvol | undefined,
+  filesystems: readonly string[],
 ): Promise<AllocatedVolume> {
   const operation = storage.host.randomUuid();
   const make = async (zvol: string) => {
@@ -80,7 +99,12 @@ async function create(
   if (wanted.name === undefined) {
     return await tryNames(storage, wanted.prefix ?? "", taken, make);
   }
-  if (taken.has(zvolPath(storage, wanted.name))) throw nameTaken(storage, wanted.name, existing);
+  const path = zvolPath(storage, wanted.name);
+  if (existing !== undefined || filesystems.includes(path)) {
+    throw nameTaken(storage, wanted.name, existing);
+  }
+  // Left behind by a rename: gone for good, as a rule.
+  if (taken.has(path)) await refuseHalfRenamed(storage, array, path);
   return await make(wanted.name).catch(asArrayTold);
 }
 
@@ -128,6 +152,8 @@ async function exportExisting(
 ): Promise<AllocatedVolume> {
   const { transport, deadline, settings } = storage;
   const zvol = existing.name.slice(settings.dataset.length + 1);
+  // The drive may have been removed a moment ago, with PVE's worker on its way to free it.
+  await writeUnfinished(storage, { zvol }, undefined);
   const found = await transport.lookUp(array, existing.name, deadline);
   if (found.kind === "ours") return { zvol, tag: tagOf(found.export.identity), isNew: false };
   if (found.kind === "foreign") {

@@ -7,8 +7,9 @@ import { TnblockError } from "../common/error.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as datasets from "../truenas/datasets.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { OWNER_PROPERTY, ownerValue } from "./ownership.ts";
+import { isMarked, OWNER_PROPERTY, ownerValue } from "./ownership.ts";
 import type { Storage } from "./storage.ts";
+import { isWeight } from "./weight.ts";
 
 /** More neighbours than this are not looked at: one is enough to refuse. */
 const MOST = 100;
@@ -37,9 +38,11 @@ export async function refuseShared(
       "tnb-dataset",
     );
   }
-  const neighbours = await transport.listNeighbours(array, settings.dataset, deadline);
+  // A weight stays behind when a storage goes: it is the target's, not a storage's.
+  const neighbours = (await transport.listNeighbours(array, settings.dataset, deadline))
+    .filter((name) => !isWeight({ name }));
   const marked = (await zvols.readSome(array, neighbours.slice(0, MOST), deadline.bounds()))
-    .find((zvol) => zvol.userProperties["tnblock:volume"] === zvol.name);
+    .find(isMarked);
   if (marked === undefined) return;
   const [what, option] = settings.transport.kind === "iscsi"
     ? [`target "${settings.transport.targetIqn}"`, "tnb-target-iqn"]

@@ -28,16 +28,32 @@ const schema = v.object({
   size: v.number(),
 });
 
-function fileOf(storage: Storage, zvol: string): string {
-  return `/var/lib/tnblock/${storage.settings.id}/${zvol}.json`;
+function folderOf(storage: Storage): string {
+  return `/var/lib/tnblock/${storage.settings.id}`;
+}
+
+const ENDING = ".json";
+
+/** @param name the zvol's, or `<zvol>@<snapshot>` for a snapshot that is read here. */
+function fileOf(storage: Storage, name: string): string {
+  return `${folderOf(storage)}/${name}${ENDING}`;
+}
+
+/**
+ * The names under which something is known. A node that crashed knows disks by names that they have no
+ * more: two names can be known for one disk.
+ */
+export async function knownNames(storage: Storage): Promise<string[]> {
+  const names = await storage.host.files.list(folderOf(storage)) ?? [];
+  return names.filter((name) => name.endsWith(ENDING)).map((name) => name.slice(0, -ENDING.length));
 }
 
 /** What is known of a volume; undefined when nothing is, or the file is damaged. */
 export async function readKnownDisk(
   storage: Storage,
-  zvol: string,
+  name: string,
 ): Promise<KnownDisk | undefined> {
-  const text = await storage.host.files.readText(fileOf(storage, zvol));
+  const text = await storage.host.files.readText(fileOf(storage, name));
   if (text === undefined) return undefined;
   try {
     const parsed = v.safeParse(schema, JSON.parse(text));
@@ -52,20 +68,20 @@ export async function readKnownDisk(
 /** Keeps what the array said. A node that cannot is told of it, and works on. */
 export async function writeKnownDisk(
   storage: Storage,
-  zvol: string,
+  name: string,
   disk: KnownDisk,
 ): Promise<void> {
   try {
-    await storage.host.files.replaceText(fileOf(storage, zvol), JSON.stringify(disk) + "\n", 0o600);
+    await storage.host.files.replaceText(fileOf(storage, name), JSON.stringify(disk) + "\n", 0o600);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     storage.log.warning(
-      `the identity of "${zvol}" is not kept for when the API is away: ${reason}`,
+      `the identity of "${name}" is not kept for when the API is away: ${reason}`,
     );
   }
 }
 
 /** Forgets a volume. */
-export async function forgetKnownDisk(storage: Storage, zvol: string): Promise<void> {
-  await storage.host.files.remove(fileOf(storage, zvol));
+export async function forgetKnownDisk(storage: Storage, name: string): Promise<void> {
+  await storage.host.files.remove(fileOf(storage, name));
 }

@@ -8,11 +8,15 @@ import type { ExportLookup } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as datasets from "../truenas/datasets.ts";
 import * as zvols from "../truenas/zvols.ts";
+import { findHalfRenamed } from "./half_renamed.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
 /** What the array has under a volume's name. */
 export interface Look {
-  /** Undefined when it is not there, and the dataset is. */
+  /**
+   * Undefined when it is not there, and the dataset is. Its own path is another one when its rename
+   * stopped half-way.
+   */
   readonly zvol: zvols.Zvol | undefined;
   readonly found: ExportLookup;
 }
@@ -42,5 +46,6 @@ export async function look(
       { hint: "Look whether its pool is imported: in TrueNAS, Storage" },
     );
   }
-  return { zvol: read, found };
+  const there = read ?? await findHalfRenamed(storage, array, path, found, deadline);
+  return { zvol: there, found };
 }

@@ -23,8 +23,10 @@ export interface NewExport {
   /** The token that the new zvol carries as `tnblock:op`: only what has it is ever taken back. */
   readonly operation: string;
   readonly groundwork: Groundwork;
-  /** Makes the zvol with {@link operation} among its marks; one write. */
+  /** Makes the zvol with {@link operation} among its marks. */
   readonly make: () => Promise<void>;
+  /** Knows what {@link make} left behind before it came to the marks; nothing is unless given. */
+  readonly isUnmarked?: (found: zvols.Zvol) => boolean;
 }
 
 /**
@@ -41,8 +43,7 @@ export async function makeExported(
   return await undoing(storage, async (onFailure) => {
     await makeZvol(storage, wanted, onFailure);
     storage.deadline.check();
-    const { zvol, groundwork, operation } = wanted;
-    const made = await exportIt(storage, array, zvol, groundwork, operation, onFailure);
+    const made = await exportIt(storage, array, wanted, onFailure);
     // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
     storage.deadline.check();
     return made;
@@ -51,25 +52,26 @@ export async function makeExported(
 
 async function makeZvol(
   storage: Storage,
-  { zvol, operation, make }: NewExport,
+  wanted: NewExport,
   onFailure: OnFailure,
 ): Promise<void> {
-  const path = zvolPath(storage, zvol);
+  const path = zvolPath(storage, wanted.zvol);
   // Before the call: its failure does not prove that nothing was made.
   onFailure(`zvol "${path}"`, async () => {
     const fresh = await storage.array();
-    if (!await isStillOurs(storage, fresh, zvol, operation)) return false;
-    await destroyZvol(storage, fresh, path, storage.undoDeadline());
+    const made = await findOurs(storage, fresh, wanted);
+    if (made === undefined) return false;
+    await destroyZvol(storage, fresh, made, storage.undoDeadline());
     return true;
   });
   try {
-    await make();
+    await wanted.make();
   } catch (error) {
     if (isExists(error)) throw new NameTaken("taken", { cause: error });
     if (!isUnknownOutcome(error)) throw error;
     // The answer was lost, not necessarily the deed: look for what carries this operation's token.
     const found = await zvols.read(await storage.array(), path);
-    if (found === undefined || !isOfOperation(found, operation)) throw error;
+    if (found === undefined || !isOfOperation(found, wanted.operation)) throw error;
     storage.log.info(`the array's answer was lost, but "${path}" was made`);
   }
 }
@@ -77,17 +79,16 @@ async function makeZvol(
 async function exportIt(
   storage: Storage,
   array: Caller,
-  zvol: string,
-  groundwork: Groundwork,
-  operation: string,
+  wanted: NewExport,
   onFailure: OnFailure,
 ): Promise<VolumeExport> {
+  const { zvol, groundwork } = wanted;
   const path = zvolPath(storage, zvol);
   const { transport } = storage;
   onFailure(`the export of "${path}"`, async () => {
     const fresh = await storage.array();
     // A late undo must not reach what was made under the same name since.
-    if (!await isStillOurs(storage, fresh, zvol, operation)) return false;
+    if (await findOurs(storage, fresh, wanted) === undefined) return false;
     const found = await transport.lookUp(fresh, path, storage.undoDeadline());
     if (found.kind !== "ours" && found.kind !== "half") return false;
     if (found.kind === "ours" && await isAttachedHere(storage, zvol, found.export.identity)) {
@@ -100,20 +101,21 @@ async function exportIt(
     array,
     path,
     groundwork,
-    () => isStillOurs(storage, array, zvol, operation),
+    async () => await findOurs(storage, array, wanted) !== undefined,
     storage.deadline,
   );
 }
 
-/** Whether what stands under the name is what this operation made, not what was made there since. */
-async function isStillOurs(
+/** The zvol under the name, when it is what this operation made, not what was made there since. */
+async function findOurs(
   storage: Storage,
   array: Caller,
-  zvol: string,
-  operation: string,
-): Promise<boolean> {
+  { zvol, operation, isUnmarked }: NewExport,
+): Promise<zvols.Zvol | undefined> {
   const found = await zvols.read(array, zvolPath(storage, zvol));
-  return found !== undefined && isOfOperation(found, operation);
+  const isOurs = found !== undefined &&
+    (isOfOperation(found, operation) || (isUnmarked?.(found) ?? false));
+  return isOurs ? found : undefined;
 }
 
 /**

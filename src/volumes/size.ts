@@ -55,7 +55,45 @@ export function planSize(sizeKiB: number, blockSize: number, sector: number): Vo
   };
 }
 
-/** The size that a volume grows to: the next multiple of its block size. */
+/** What a volume is now. */
+export interface GrowingVolume {
+  /** Last component of its path. */
+  readonly zvol: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Bytes. */
+  readonly blockSize: number;
+  /** Logical block size of its export in bytes. */
+  readonly sector: number;
+}
+
+/**
+ * Decides the size in bytes that a volume grows to: the next multiple of its own block size and of its
+ * export's, whatever the storage is set to by now. Undefined when it has it already.
+ *
+ * @throws TnblockError `invalid` for a size that is none, or below the present one.
+ */
+export function planGrowth(volume: GrowingVolume, bytes: number): number | undefined {
+  const { zvol, size } = volume;
+  if (!Number.isFinite(bytes) || bytes < 1 || bytes > LARGEST) {
+    throw new TnblockError(
+      "invalid",
+      `Cannot resize the volume "${zvol}" to ${bytes} bytes: the size must be above 0 and below 8 PiB`,
+      { field: "args.size" },
+    );
+  }
+  const wanted = roundUp(bytes, Math.max(volume.blockSize, volume.sector));
+  // The old size need not be a multiple of anything.
+  if (bytes <= size && wanted >= size) return undefined;
+  if (wanted > size) return wanted;
+  throw new TnblockError(
+    "invalid",
+    `Cannot shrink the volume "${zvol}" to ${bytes} bytes: it has ${size}, and what lies beyond would be lost`,
+    { field: "args.size", hint: "Copy the data to a smaller volume instead" },
+  );
+}
+
+/** The next multiple of `unit`. */
 export function roundUp(bytes: number, unit: number): number {
   return Math.ceil(bytes / unit) * unit;
 }

@@ -66,7 +66,8 @@ export async function undoing<T>(
     if (left.length === 0 || !(error instanceof TnblockError)) throw error;
     throw new TnblockError(error.code, `${error.message} (left behind: ${left.join(", ")})`, {
       cause: error,
-      hint: "Run tnblock cleanup-orphans once the array answers again",
+      hint: [error.hint, "Run tnblock cleanup-orphans once the array answers again"]
+        .filter((part) => part !== undefined).join(". "),
     });
   }
 }

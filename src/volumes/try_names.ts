@@ -3,12 +3,9 @@ import { freeName } from "./free_name.ts";
 import { NameTaken } from "./make_exported.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
-/** How often another number is tried when somebody else took the name between read and write. */
-const NAME_TRIES = 25;
-
 /**
  * Calls `make` with the first free name `<prefix>0` ... `<prefix>999`, and with the next when it throws
- * {@link NameTaken}.
+ * {@link NameTaken}: as often as there are names and time, for any number of others may be at it.
  *
  * @param taken full paths.
  */
@@ -19,13 +16,15 @@ export async function tryNames<T>(
   make: (zvol: string) => Promise<T>,
 ): Promise<T> {
   const names = new Set(taken);
-  for (let attempt = 1;; attempt++) {
+  for (;;) {
     const zvol = freeName(prefix, (name) => names.has(zvolPath(storage, name)));
     try {
       return await make(zvol);
     } catch (error) {
       // Another node or cluster was quicker.
-      if (!(error instanceof NameTaken) || attempt >= NAME_TRIES) return asArrayTold(error);
+      if (!(error instanceof NameTaken) || storage.deadline.leftMs() === 0) {
+        return asArrayTold(error);
+      }
       names.add(zvolPath(storage, zvol));
     }
   }

@@ -1,10 +1,15 @@
 /**
- * Frees that this node has begun: which zvol a name meant when its export was still there. When only
- * the zvol is left, this is what shows that the name means it.
+ * Frees that the cluster has begun: which zvol a name meant when its export was still there. When only
+ * the zvol is left, this is what shows that the name means it, on whichever node the free is repeated.
+ *
+ * It is kept in pmxcfs, which all nodes see at once: a mark on the zvol would say the same for one more
+ * write on the array, and a free has none to spare (design section 5).
  */
 import * as v from "valibot";
 import type { ExportTag, VolumeRef } from "../common/volume.ts";
+import type { ExportRow } from "../transport/transport.ts";
 import type { Storage } from "./storage.ts";
+import { tagText } from "./tag_text.ts";
 
 /** What tells a zvol from a later one of its name. */
 export interface Unfinished {
@@ -12,27 +17,38 @@ export interface Unfinished {
   readonly guid: string | null;
   /** Milliseconds since the epoch, whole seconds. */
   readonly createdMs: number;
+  /** Rows of its export: of those that a Perl plugin made nothing else shows that they are its own. */
+  readonly rows: readonly ExportRow[];
 }
 
-const schema = v.object({ name: v.string(), guid: v.nullable(v.string()), createdMs: v.number() });
+/** Rows of an export, as they are kept. */
+export const rowsSchema = v.array(
+  v.object({ kind: v.picklist(["extent", "mapping", "namespace"]), id: v.number() }),
+);
+
+const schema = v.object({
+  name: v.string(),
+  guid: v.nullable(v.string()),
+  createdMs: v.number(),
+  rows: rowsSchema,
+});
 
 function fileOf(storage: Storage, zvol: string): string {
-  return `/var/lib/tnblock/${storage.settings.id}/${zvol}.freeing`;
+  return `/etc/pve/priv/tnblock/freeing/${storage.settings.id}/${zvol}`;
 }
 
 function nameOf(volume: VolumeRef): string {
-  const tagText = (tag: ExportTag) => tag.kind === "lun" ? `lun${tag.lun}` : `ns${tag.uuid}`;
   return volume.tag === undefined ? volume.zvol : `${volume.zvol}-${tagText(volume.tag)}`;
 }
 
-/** Which zvol the name meant when its free began here; undefined when none did. */
+/** Which zvol the name meant when its free began; undefined when none did, or that is not known. */
 export async function readUnfinished(
   storage: Storage,
   volume: VolumeRef,
 ): Promise<Unfinished | undefined> {
-  const text = await storage.host.files.readText(fileOf(storage, volume.zvol));
-  if (text === undefined) return undefined;
   try {
+    const text = await storage.host.files.readText(fileOf(storage, volume.zvol));
+    if (text === undefined) return undefined;
     const parsed = v.safeParse(schema, JSON.parse(text));
     return parsed.success && parsed.output.name === nameOf(volume) ? parsed.output : undefined;
   } catch {
@@ -40,26 +56,35 @@ export async function readUnfinished(
   }
 }
 
+/** Whether any free of the zvol is noted, by whichever name. */
+export async function isNoted(storage: Storage, zvol: string): Promise<boolean> {
+  return await storage.host.files.readText(fileOf(storage, zvol)) !== undefined;
+}
+
 /**
- * Keeps that a free began, or forgets it once nothing is left. A node that cannot is told of it: the
- * free goes on, only its repetition by name would be refused.
+ * Keeps that a free began, or forgets it once nothing is left, or the volume is handed out again. Without a quorum nothing
+ * can be kept: the free goes on then, only its repetition by name would be refused.
+ *
+ * @returns whether it is kept.
  */
 export async function writeUnfinished(
   storage: Storage,
   volume: { readonly zvol: string; readonly tag?: ExportTag | undefined },
-  made: Unfinished | null | undefined,
-): Promise<void> {
+  begun: Unfinished | undefined,
+): Promise<boolean> {
   const file = fileOf(storage, volume.zvol);
   const { files } = storage.host;
   try {
-    if (made === undefined || made === null) {
+    if (begun === undefined) {
       await files.remove(file);
-      return;
+      return false;
     }
     const name = nameOf({ zvol: volume.zvol, tag: volume.tag });
-    await files.replaceText(file, JSON.stringify({ name, ...made }) + "\n", 0o600);
+    await files.replaceText(file, JSON.stringify({ name, ...begun }) + "\n", 0o600);
+    return true;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     storage.log.warning(`that "${volume.zvol}" is being freed is not kept: ${reason}`);
+    return false;
   }
 }

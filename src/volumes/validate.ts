@@ -4,11 +4,12 @@ import * as zvols from "../truenas/zvols.ts";
 import { refuseShared } from "./exclusive.ts";
 import { checkDataset, OWNER_PROPERTY, ownerValue } from "./ownership.ts";
 import type { Storage } from "./storage.ts";
+import { ensureWeight } from "./weight.ts";
 
 /**
  * Logs in, checks the dataset, the service, the target or subsystem and its portals, and that none of
- * them is another storage's; then writes on
- * the dataset that it belongs to this storage, unless it says so already.
+ * them is another storage's; then writes on the dataset that it belongs to this storage, unless it says so
+ * already, and gives an iSCSI target its weight.
  *
  * @throws TnblockError for the first thing that is not as it must be.
  */
@@ -32,5 +33,6 @@ export async function validateStorage(storage: Storage): Promise<null> {
     if (written !== undefined) checkDataset(storage, written);
     log.info(`dataset "${settings.dataset}" now belongs to storage "${settings.id}"`);
   }
+  await ensureWeight(storage, array, listing, groundwork, deadline, true);
   return null;
 }

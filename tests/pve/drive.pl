@@ -3,12 +3,14 @@
 #
 # Makes one call of the shim as PVE would make it, and prints what came of it as one line of JSON.
 #
-#   perl -T -I tests/pve/lib tests/pve/drive.pl METHOD STOREID SCFG ARGS [BINARY]
+#   perl -T -I tests/pve/lib tests/pve/drive.pl METHOD STOREID SCFG ARGS [BINARY [ROOT]]
 #
 # SCFG is the storage's section and ARGS an object of arguments, named as in the hook protocol; each
-# is JSON, or the name of a file that holds it. BINARY replaces /usr/bin/tnblock. Further arguments
-# of some methods: timeout (volume_size_info), content (list_volumes), sensitive, update and delete
-# (the on_* hooks), feature (volume_has_feature), finish: false (free_image without its second half).
+# is JSON, or the name of a file that holds it. BINARY replaces /usr/bin/tnblock; below ROOT lie the
+# node's disks and what the binary notes. Further arguments of some methods: timeout
+# (volume_size_info), content (list_volumes), sensitive, update and delete (the on_* hooks), feature and
+# opts (volume_has_feature), finish: false (free_image without its second half), file (volume_export
+# and volume_import: the stream; - is STDOUT or STDIN).
 # Prints {"ok":true,"result":...} and exits 0, or {"ok":false,"error":"..."} and exits 1. Warnings go
 # to stderr.
 use strict;
@@ -46,11 +48,17 @@ my %CALLS = (
     volume_resize => 'c s volname size running snapshot',
     activate_volume => 's c volname snapshot',
     deactivate_volume => 's c volname snapshot',
-    volume_has_feature => 'c feature s volname snapshot running',
+    qemu_blockdev_options => 'c s volname machine options',
+    volume_has_feature => 'c feature s volname snapshot running opts',
+    volume_export => 'c s stream volname format snapshot base withSnapshots',
+    volume_import => 'c s stream volname format snapshot base withSnapshots allowRename',
+    volume_export_formats => '* c s volname snapshot base withSnapshots',
+    volume_import_formats => '* c s volname snapshot base withSnapshots',
     volume_snapshot => 'c s volname snapshot',
     volume_snapshot_rollback => 'c s volname snapshot',
     volume_snapshot_delete => 'c s volname snapshot running',
-    volume_rollback_is_possible => 'c s volname snapshot',
+    volume_rollback_is_possible => 'c s volname snapshot blockers',
+    rename_snapshot => 'c s volname snapshot targetSnapshot',
     volume_snapshot_info => 'c s volname',
     clone_image => 'c s volname vmid snapshot',
     create_base => 's c volname',
@@ -72,8 +80,19 @@ sub json {
     return $JSON->decode(scalar(<$in>));
 }
 
+# The handle that PVE would pass: it is neither buffered nor closed by the shim.
+sub stream {
+    my ($method, $file) = @_;
+    return $method eq 'volume_export' ? \*STDOUT : \*STDIN if $file eq '-';
+    my ($clean) = $file =~ m{\A(/[^\0]+)\z} or die "file must be an absolute path\n";
+    open(my $handle, $method eq 'volume_export' ? '>:raw' : '<:raw', $clean)
+        or die "cannot open $clean: $!\n";
+    return $handle;
+}
+
 sub call {
     my ($method, $storeid, $scfg, $args) = @_;
+    $args = { %$args, stream => stream($method, $args->{file}) } if defined($args->{file});
     if ($method eq 'on_add_hook') {
         return $SHIM->on_add_hook($storeid, $scfg, %{ $args->{sensitive} // {} });
     }
@@ -93,12 +112,18 @@ sub call {
     return $result;
 }
 
-my ($method, $storeid, $scfg, $args, $binary) = @ARGV;
-die "usage: drive.pl METHOD STOREID SCFG ARGS [BINARY]\n" if @ARGV < 4 || @ARGV > 5;
+my ($method, $storeid, $scfg, $args, $binary, $root) = @ARGV;
+die "usage: drive.pl METHOD STOREID SCFG ARGS [BINARY [ROOT]]\n" if @ARGV < 4 || @ARGV > 6;
 if (defined($binary)) {
     no warnings 'once';
     ($PVE::Storage::Custom::TnblockPlugin::BINARY) = $binary =~ m{\A(/[^\0]+)\z}
         or die "BINARY must be an absolute path\n";
+}
+if (defined($root)) {
+    no warnings 'once';
+    my ($clean) = $root =~ m{\A(/[^\0]+)\z} or die "ROOT must be an absolute path\n";
+    $PVE::Storage::Custom::TnblockPlugin::ROOT = $clean;
+    $PVE::Storage::Custom::TnblockPlugin::STATE_DIR = "$clean/run/tnblock";
 }
 my $section = { %{ json($scfg) }, type => 'tnblock' };
 $PVE::Storage::CONFIG = { ids => { $storeid => $section } };
@@ -106,5 +131,7 @@ $SHIM->register_for_api(PVE::Storage::APIVER());
 
 my $result = eval { [call($method, $storeid, $section, json($args))] };
 my $answer = $result ? { ok => \1, result => $result->[0] } : { ok => \0, error => $@ };
-print $JSON->encode($answer), "\n";
+# STDOUT may be the stream.
+my $is_stream = $method eq 'volume_export' && (json($args)->{file} // '') eq '-';
+print { $is_stream ? \*STDERR : \*STDOUT } $JSON->encode($answer), "\n";
 exit($result ? 0 : 1);

@@ -40,6 +40,8 @@ for (const transport of TRANSPORTS) {
 
   test("allocating costs the array three writes over iSCSI and two over NVMe/TCP", async () => {
     await using place = await Place.start(transport);
+    await place.must("validate_storage");
+    place.calls.length = 0;
     await place.alloc();
     const writes = place.calls.filter((method) => /\.(create|update|delete)$/.test(method));
     assertEquals(writes.length, transport === "iscsi" ? 3 : 2);
@@ -203,10 +205,13 @@ async function left(place: Place): Promise<string[]> {
   const links = await Array.fromAsync(Deno.readDir(`${place.directory}/dev/tnblock/san`)).catch(
     () => [],
   );
-  const known = await Array.fromAsync(Deno.readDir(`${place.directory}/var/lib/tnblock/san`)).catch(
-    () => [],
+  const kept = ["var/lib/tnblock/san", "etc/pve/priv/tnblock/freeing/san"];
+  const known = await Promise.all(
+    kept.map((folder) =>
+      Array.fromAsync(Deno.readDir(`${place.directory}/${folder}`)).catch(() => [])
+    ),
   );
-  return [...kinds, ...links.map((entry) => entry.name), ...known.map((entry) => entry.name)];
+  return [...kinds, ...links.map((entry) => entry.name), ...known.flat().map(({ name }) => name)];
 }
 
 async function freePort(): Promise<number> {

@@ -185,6 +185,8 @@ both("a name of another guest, a path, or a wrong format is refused", async (tra
       { name: "vm-200-disk-0" },
       { name: "vm-100-../x" },
       { name: "photos" },
+      { name: "tnb-weight-3ff7c74c" },
+      { name: `vm-100-${"a".repeat(62)}` },
       { sizeKiB: 0 },
       { sizeKiB: "many" },
       { vmid: "x" },

@@ -25,6 +25,8 @@ my @GOOD = (
     ['vm-100-cloudinit', 'vm-100-cloudinit', 100, undef, undef, 0],
     ['vm-100-disk-0', 'vm-100-disk-0', 100, undef, undef, 0],
     ['base-100-disk-12.raw', 'base-100-disk-12', 100, undef, undef, 1],
+    ['vm-100-state-suspend-2026-01-02', 'vm-100-state-suspend-2026-01-02', 100, undef, undef, 0],
+    ['vm-100-state-before.raw', 'vm-100-state-before', 100, undef, undef, 0],
 );
 for my $case (@GOOD) {
     my ($volname, @parts) = @$case;
@@ -39,7 +41,7 @@ for my $volname (
     '', 'vol-', 'vm-100-disk-0-lun5', 'vol-vm-100-disk-0', 'vol-vm-100-disk-0-lun', 'vol-vm-1-lun05',
     'vol-../x-lun1', 'vol-vm-1-../x-lun1', 'vol-vm-1-..-lun1', 'vol-vm-1--x-lun1', 'vol-vm-0-a-lun1', 'vol-vm-1-a b-lun1', "vol-vm-1-a-lun1\n", 'vol-vm-1-a-lun123456',
     "vol-vm-1-a-ns\U$UUID", 'vol-vm-1-a-ns1234', 'vol-vm-1-disk-0-lun1/vol-vm-2-disk-0-lun2',
-    'vol-archive-lun1', 'vol-vm-9-disk-0-lun16383', 'vm-2-cloudinit/vm-2-cloudinit', 'vm-100-cloudinit.raw', 'vm-100-state-x', 'base-100-cloudinit',
+    'vol-archive-lun1', 'vol-vm-9-disk-0-lun16383', 'vm-2-cloudinit/vm-2-cloudinit', 'vm-100-cloudinit.raw', 'vm-100-state-', 'base-100-state-x', 'base-100-cloudinit',
     'vm-100-disk-0.qcow2', 'vol-vm-1-a-lun1/vol-vm-2-b-lun1/vol-vm-3-c-lun1', "vol-vm-1-\x{e4}-lun1", 'vm-x-disk-0',
 ) {
     my $shown = $volname =~ s/\n/\\n/r =~ s/[^\x20-\x7e]/?/gr;
@@ -118,30 +120,6 @@ subtest 'a block device is handed on' => sub {
     );
 };
 
-subtest 'volume_has_feature() promises what the binary does today, and no more' => sub {
-    my $has = sub {
-        my ($feature, $volname, $snapname, $opts) = @_;
-        return $SHIM->volume_has_feature(scfg(), $feature, 'san', $volname, $snapname, 0, $opts);
-    };
-    my ($disk, $base) = ('vol-vm-1-disk-0-lun1', 'vol-base-1-disk-0-lun1');
-    is($has->('copy', $disk), 1, 'copy of a disk');
-    is($has->('copy', $disk, undef, { valid_target_formats => ['raw'] }), 1, 'copy to raw');
-    is($has->('sparseinit', $_), 1, "sparseinit of $_") for $disk, $base;
-    is($has->('copy', $disk, 's'), undef, 'copy of a snapshot');
-    for my $feature (qw(snapshot clone template rename replicate nonsense)) {
-        ok(!$has->($feature, $_), "$feature of $_") for $disk, $base;
-        ok(!$has->($feature, $disk, 's'), "$feature of a snapshot");
-    }
-};
-
-subtest 'the table of features is what turns one on' => sub {
-    local $PVE::Storage::Custom::TnblockPlugin::FEATURES{clone} = { base => 1 };
-    my $base = 'vol-base-1-disk-0-lun1';
-    is($SHIM->volume_has_feature(scfg(), 'clone', 'san', $base, undef, 0), 1, 'on');
-    my $opts = { valid_target_formats => ['qcow2'] };
-    is($SHIM->volume_has_feature(scfg(), 'clone', 'san', $base, undef, 0, $opts), 0, 'not to qcow2');
-};
-
 subtest 'formats, methods and constants' => sub {
     is_deeply($SHIM->get_formats(scfg(), 'san'), { default => 'raw', valid => { raw => 1 } }, 'get_formats');
     is_deeply([$SHIM->default_format(scfg())], ['raw', ['raw']], 'default_format, list');
@@ -149,16 +127,12 @@ subtest 'formats, methods and constants' => sub {
     is($SHIM->volume_qemu_snapshot_method('san', scfg(), 'vol-vm-1-a-lun1'), 'storage', 'snapshot method');
     is(PVE::Storage::Custom::TnblockPlugin::volume_snapshot_needs_fsfreeze(), 1, 'fsfreeze, without a class');
     is($SHIM->storage_can_replicate(scfg(), 'san', 'raw'), 0, 'replication');
-    is_deeply([$SHIM->volume_export_formats(scfg(), 'san', 'vol-vm-1-a-lun1')], [], 'export formats');
-    is_deeply([$SHIM->volume_import_formats(scfg(), 'san', 'vol-vm-1-a-lun1')], [], 'import formats');
-    like(error_of('export', sub { $SHIM->volume_export(scfg(), 'san', \*STDIN, 'vol-vm-1-a-lun1') }), qr/does not support/);
-    like(error_of('import', sub { $SHIM->volume_import(scfg(), 'san', \*STDIN, 'vol-vm-1-a-lun1') }), qr/does not support/);
     like(error_of('rename', sub { $SHIM->rename_snapshot(scfg(), 'san', 'vol-vm-1-a-lun1', 'a', 'b') }), qr/does not support/);
 };
 
-subtest 'attributes are not kept yet' => sub {
-    is($SHIM->get_volume_attribute(scfg(), 'san', 'vol-vm-1-a-lun1', 'notes'), undef, 'notes');
-    my $set = sub { $SHIM->update_volume_attribute(scfg(), 'san', 'vol-vm-1-a-lun1', 'protected', 1) };
+subtest 'attributes that PVE has and the binary does not keep' => sub {
+    is($SHIM->get_volume_attribute(scfg(), 'san', 'vol-vm-1-a-lun1', 'comment'), undef, 'read');
+    my $set = sub { $SHIM->update_volume_attribute(scfg(), 'san', 'vol-vm-1-a-lun1', 'comment', 1) };
     like(error_of('set', $set), qr/does not keep it/);
 };
 

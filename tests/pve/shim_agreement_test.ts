@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import * as v from "valibot";
+import { identityOf } from "../../src/pve/methods/attributes.ts";
 import { optionSchema, type OptionTraits, SECRET_OPTIONS } from "../../src/pve/options.ts";
 import { parseVolumeName } from "../../src/pve/volume_name.ts";
 import { FOLDER, perlTest, runPerl, SHIM } from "./run_perl.ts";
@@ -142,4 +143,18 @@ perlTest("the shim takes volume names apart as the binary does", async () => {
     Object.fromEntries(NAMES.map((name, index) => [name, found[index]])),
     Object.fromEntries(NAMES.map((name, index) => [name, expected[index]])),
   );
+});
+
+perlTest("the shim says of a place what the binary says", async () => {
+  for (
+    const config of [
+      {},
+      { "tnb-api-host": "nas-b, NAS-a", "tnb-dataset": "tank/pve" },
+      { "tnb-api-host": "[FD00::1],192.0.2.1", "tnb-dataset": "tank/pve" },
+    ]
+  ) {
+    const section = JSON.stringify(config);
+    const { stdout } = await runPerl(`${FOLDER}drive.pl`, "get_identity", "san", section, "{}");
+    assertEquals(JSON.parse(stdout), { ok: true, result: identityOf(config) });
+  }
 });

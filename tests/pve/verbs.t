@@ -105,6 +105,34 @@ for my $name (sort keys %WRITERS) {
     };
 }
 
+my $NOTED = qq([{"volid":"san:vol-vm-1-a-lun5","size":1,"format":"raw","vmid":1,"ctime":2,"notes":"plain","protected":true},)
+    . qq({"volid":"san:vol-vm-1-b-lun6","size":1,"format":"raw","vmid":1,"ctime":2,"notes":"two\\nlines \\"\xc3\xbc\\""},)
+    . qq({"volid":"san:vol-vm-1-c-lun7","size":1,"format":"raw","vmid":1,"ctime":2,"protected":false}]);
+my @EXPECTED_NOTED = map { { size => 1, format => 'raw', vmid => 1, ctime => 2, %$_ } } (
+    { volid => 'san:vol-vm-1-a-lun5', notes => 'plain', protected => 1 },
+    { volid => 'san:vol-vm-1-b-lun6', notes => qq(two\nlines "\xfc") },
+    { volid => 'san:vol-vm-1-c-lun7' },
+);
+subtest 'list_images() reads notes and marks of protection, in both ways' => sub {
+    my $reply = qq({"id":"x","ok":true,"result":$NOTED});
+    my $rows = PVE::Storage::Custom::TnblockPlugin::_plain_rows("$reply$TAINT", 'x', 'san');
+    is_deeply($rows, \@EXPECTED_NOTED, 'short way');
+    ok(is_clean($rows), 'clean');
+    binary(qq(print '{ "ok" : true, "result": ', q\0$NOTED\0, qq(, "id":"\$request->{id}"}\\n);));
+    $rows = $SHIM->list_images('san', scfg());
+    is_deeply($rows, \@EXPECTED_NOTED, 'long way');
+    ok(is_clean($rows), 'clean');
+};
+
+subtest 'a list of long notes takes the short way too' => sub {
+    my $notes = 'word\\n' x 50000;
+    my $reply = qq({"id":"x","ok":true,"result":[{"volid":"san:vol-vm-1-a-lun5","size":1,"format":"raw","notes":"$notes"}]});
+    my $rows;
+    my @warnings = warnings_of(sub { $rows = PVE::Storage::Custom::TnblockPlugin::_plain_rows($reply, 'x', 'san') });
+    is(length($rows->[0]->{notes}), 250000, 'the notes');
+    is_deeply(\@warnings, [], 'no warning');
+};
+
 subtest 'list_images() reads an empty list in both ways' => sub {
     binary('print qq({"id":"$request->{id}","ok":true,"result":[]}\n)');
     is_deeply($SHIM->list_images('san', scfg()), [], 'short way');
@@ -262,6 +290,9 @@ subtest 'volume_rollback_is_possible() names what is in the way' => sub {
     is_deeply($blockers, ['b', 'auto-2026-01-01_00.00'], 'the list');
     ok(is_clean($blockers), 'clean');
     error_of('without a list', sub { $SHIM->volume_rollback_is_possible(scfg(), 'san', $DISK, 'a') });
+    answering('{"possible":false,"blockers":["b"],"reason":"newer snapshots exist: b (on it: san:vm-7)"}');
+    $error = error_of('with its reason', sub { $SHIM->volume_rollback_is_possible(scfg(), 'san', $DISK, 'a') });
+    like($error, qr/: newer snapshots exist: b \(on it: san:vm-7\)\n\z/, 'in its own words');
 };
 
 subtest 'volume_snapshot_info() gives id and time of each' => sub {
@@ -287,8 +318,7 @@ subtest 'clone_image(), create_base() and rename_volume() return names' => sub {
     request_is('rename_volume', '{"targetName":"vm-101-disk-3","volname":"vol-vm-100-disk-0-lun5"}');
 };
 
-subtest 'attributes go through once they are turned on' => sub {
-    local %PVE::Storage::Custom::TnblockPlugin::ATTRIBUTES = (notes => 1, protected => 1);
+subtest 'attributes go through' => sub {
     answering('true');
     is($JSON->encode([$SHIM->get_volume_attribute(scfg(), 'san', $DISK, 'protected')]), '[1]', 'protected');
     answering('"two\nlines"');
@@ -297,14 +327,20 @@ subtest 'attributes go through once they are turned on' => sub {
     ok(is_clean($notes), 'clean');
     $SHIM->update_volume_attribute(scfg(), 'san', $DISK, 'notes', 'new');
     request_is('update_volume_attribute', '{"attribute":"notes","value":"new","volname":"vol-vm-100-disk-0-lun5"}');
+    $SHIM->update_volume_attribute(scfg(), 'san', $DISK, 'notes', undef);
+    request_is('update_volume_attribute', '{"attribute":"notes","value":null,"volname":"vol-vm-100-disk-0-lun5"}');
+    answering('null');
+    is($SHIM->get_volume_attribute(scfg(), 'san', $DISK, $_), undef, "no $_") for qw(notes protected);
+    answering('"gr\u00fc\u00df"');
+    is($SHIM->get_volume_attribute(scfg(), 'san', $DISK, 'notes'), "gr\x{fc}\x{df}", 'notes are characters, not bytes');
 };
 
 subtest 'cluster_lock_storage() raises the time to get the lock, and nothing else' => sub {
     local $PVE::Storage::CONFIG = { ids => { san => scfg(), slow => scfg('tnb-lock-timeout' => 300) } };
     my $lock = sub {
         local @PVE::Storage::Plugin::LOCKED;
-        my @got = $SHIM->cluster_lock_storage(@_, sub { return ('done', @_) }, 'a', 'b');
-        is_deeply(\@got, ['done', 'a', 'b'], 'the code runs with its arguments');
+        my $got = $SHIM->cluster_lock_storage(@_, sub { return "done @_" }, 'a', 'b');
+        is($got, 'done a b', 'the code runs with its arguments');
         return $PVE::Storage::Plugin::LOCKED[0];
     };
     is_deeply($lock->('san', 1, undef), ['san', 1, 120], 'the default');

@@ -53,6 +53,12 @@ for (
     "a/b/c",
     "vol-vm-1-disk-0-lun1/vol-vm-2-disk-0-lun2",
     "vol-vm-100-disk-0-lun1\n",
+    `vol-vm-100-${"a".repeat(62)}-lun1`,
+    // A target's weight, of whatever age, is no guest's.
+    "tnb-weight-3ff7c74c",
+    "vol-tnb-weight-3ff7c74c-lun0",
+    "pve-plugin-weight",
+    "vol-pve-weight-pve-3ff7c74c-lun0",
   ]
 ) {
   Deno.test(`${JSON.stringify(bad)} is no volume name`, () => {
@@ -61,6 +67,13 @@ for (
     assertEquals(error.code, "invalid");
   });
 }
+
+Deno.test("the longest names that Proxmox VE makes are read", () => {
+  const zvol = `vm-999999999-state-${"s".repeat(40)}`;
+  assertEquals(parseVolumeName(`vol-${zvol}-lun16382`).zvol, zvol);
+  const most = `vm-999999999-${"a".repeat(61)}`;
+  assertEquals(parseVolumeName(`vol-${most}-ns${UUID}`).zvol, most);
+});
 
 Deno.test("what is written is read back the same", () => {
   const volume = fc.record({

@@ -30,14 +30,11 @@ async function infrastructure(place: Place): Promise<unknown> {
 
 /** Removes a volume's export as an administrator would, and leaves the zvol. */
 async function removeExportByHand(place: Place): Promise<void> {
+  const { mappings, extents, namespaces } = await place.objects();
   await place.array(async (nas) => {
-    for (const row of await nas.targetExtents.all()) {
-      await nas.targetExtents.remove(row.id, { force: true });
-    }
-    for (const extent of await nas.extents.all()) {
-      await nas.extents.remove(extent.id, { force: true });
-    }
-    for (const row of await nas.namespaces.all()) await nas.namespaces.remove(row.id);
+    for (const row of mappings ?? []) await nas.targetExtents.remove(row.id, { force: true });
+    for (const row of extents ?? []) await nas.extents.remove(row.id, { force: true });
+    for (const row of namespaces ?? []) await nas.namespaces.remove(row.id);
   });
 }
 
@@ -110,11 +107,13 @@ both(
   "what a dead volume left on the array does not become the identity of a new one",
   async (place) => {
     const volname = await place.alloc();
-    const identities = () =>
-      place.array(async (nas) => [
-        ...(await nas.extents.all()).map((extent) => extent.naa),
-        ...(await nas.namespaces.all()).map((row) => row.uuid),
-      ]);
+    const identities = async () => {
+      const { extents, namespaces } = await place.objects();
+      return [
+        ...(extents ?? []).map((extent) => extent.naa),
+        ...(namespaces ?? []).map((row) => row.device_uuid),
+      ];
+    };
     const [dead] = await identities();
     // This node never let go of it, and still knows it under the name.
     await place.must("activate_volume", { volname });
@@ -249,14 +248,17 @@ both(
   "a volume that was given up late does not take today's volume of its name with it",
   async (place) => {
     const method = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
-    await place.faults([{ method, nth: 1, do: "delay", ms: 1200 }]);
+    await place.faults([{ method, nth: 1, do: "delay", ms: 6000 }]);
     const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
-      deadlineMs: 300,
+      deadlineMs: 3000,
     });
+    let isOver = false;
+    const over = () => isOver = true;
+    late.then(over, over);
     // While the array is slow somebody deletes the half-made zvol, and the name is used again.
     const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
     await place.array(async (nas) => {
-      while (await nas.zvols.read(zvol) === undefined) continue;
+      while (await nas.zvols.read(zvol) === undefined) assert(!isOver, "no zvol was made");
       await nas.zvols.destroy(zvol);
     });
     const today = await place.alloc();
@@ -333,20 +335,23 @@ both(
       : "nvmet.namespace.create";
     await place.faults([
       place.transport === "iscsi"
-        ? { method, nth: 2, do: "delay", ms: 1500 }
+        ? { method, nth: 2, do: "delay", ms: 6000 }
         : { method, nth: 1, do: "done-then-drop" },
       ...(place.transport === "iscsi"
         ? []
-        : [{ method: "nvmet.namespace.query", nth: 2, do: "delay", ms: 1500 }]),
+        : [{ method: "nvmet.namespace.query", nth: 2, do: "delay", ms: 6000 }]),
     ]);
     const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
-      deadlineMs: 700,
+      deadlineMs: 3000,
     });
+    let isOver = false;
+    const over = () => isOver = true;
+    late.then(over, over);
     const count = async () => {
       const objects = await place.objects();
       return (objects.mappings?.length ?? 0) + (objects.namespaces?.length ?? 0);
     };
-    while (await count() === 0) continue;
+    while (await count() === 0) assert(!isOver, "no volume was made");
     const [row] = await place.must("list_images");
     const volname = String(row.volid).slice("san:".length);
     await place.must("activate_volume", { volname });

@@ -1,4 +1,14 @@
 /** Growing a volume. */
-import type { Method } from "./method.ts";
+import * as v from "valibot";
+import { resize } from "../../volumes/resize.ts";
+import { parseVolumeName } from "../volume_name.ts";
+import { amount, flag, type Method, parseArgs, volname } from "./method.ts";
 
-export const RESIZE_METHODS: Readonly<Record<string, Method>> = {};
+const growing = v.object({ volname, size: amount, running: flag });
+
+export const RESIZE_METHODS: Readonly<Record<string, Method>> = {
+  volume_resize: (storage, args) => {
+    const { volname, size, running } = parseArgs(growing, args);
+    return resize(storage, parseVolumeName(volname), size, running);
+  },
+};

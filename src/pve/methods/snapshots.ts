@@ -1,4 +1,55 @@
 /** Methods about snapshots: take, delete, roll back, list. */
-import type { Method } from "./method.ts";
+import * as v from "valibot";
+import { deleteSnapshot } from "../../volumes/delete_snapshot.ts";
+import { rollBack } from "../../volumes/rollback.ts";
+import { rollbackPossible } from "../../volumes/rollback_possible.ts";
+import { takeBackSnapshot, takeSnapshot } from "../../volumes/snapshot.ts";
+import { snapshotInfo } from "../../volumes/snapshot_info.ts";
+import type { Storage } from "../../volumes/storage.ts";
+import { parseVolumeName } from "../volume_name.ts";
+import { type Method, parseArgs, Revocable, snapshotName, volname } from "./method.ts";
 
-export const SNAPSHOT_METHODS: Readonly<Record<string, Method>> = {};
+const volumeArgs = v.object({ volname });
+const snapshotArgs = v.object({ volname, snapshot: snapshotName });
+
+async function volumeSnapshot(storage: Storage, args: unknown): Promise<Revocable> {
+  const { volname, snapshot } = parseArgs(snapshotArgs, args);
+  const taken = await takeSnapshot(storage, parseVolumeName(volname), snapshot);
+  return new Revocable(null, async (storage) => {
+    await takeBackSnapshot(storage, taken);
+  });
+}
+
+async function volumeRollbackIsPossible(storage: Storage, args: unknown): Promise<unknown> {
+  const { volname, snapshot } = parseArgs(snapshotArgs, args);
+  const answer = await rollbackPossible(storage, parseVolumeName(volname), snapshot);
+  return { ...answer, blockers: answer.blockers.filter(isSayable) };
+}
+
+async function volumeSnapshotInfo(storage: Storage, args: unknown): Promise<unknown> {
+  const { volname } = parseArgs(volumeArgs, args);
+  const found = await snapshotInfo(storage, parseVolumeName(volname));
+  return Object.fromEntries(
+    found.filter(({ name }) => isSayable(name))
+      .map(({ name, id, timestamp }) => [name, { id, timestamp }]),
+  );
+}
+
+/** ZFS takes names that PVE has no words for; PVE could do nothing with them. */
+function isSayable(name: string): boolean {
+  return v.is(snapshotName, name);
+}
+
+export const SNAPSHOT_METHODS: Readonly<Record<string, Method>> = {
+  volume_snapshot: volumeSnapshot,
+  volume_snapshot_delete: (storage, args) => {
+    const { volname, snapshot } = parseArgs(snapshotArgs, args);
+    return deleteSnapshot(storage, parseVolumeName(volname), snapshot);
+  },
+  volume_snapshot_rollback: (storage, args) => {
+    const { volname, snapshot } = parseArgs(snapshotArgs, args);
+    return rollBack(storage, parseVolumeName(volname), snapshot);
+  },
+  volume_rollback_is_possible: volumeRollbackIsPossible,
+  volume_snapshot_info: volumeSnapshotInfo,
+};

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { TnblockError } from "../../common/error.ts";
 import { allocate } from "../../volumes/allocate.ts";
 import { finishFree, prepareFree } from "../../volumes/free.ts";
-import { listVolumes } from "../../volumes/list.ts";
+import { type ListedVolume, listVolumes } from "../../volumes/list.ts";
 import { sizeInfo } from "../../volumes/size_info.ts";
 import type { Storage } from "../../volumes/storage.ts";
 import { formatVolumeName, isCloudInit, ownerOf, parseVolumeName } from "../volume_name.ts";
@@ -62,24 +62,30 @@ async function listImages(storage: Storage, args: unknown): Promise<unknown[]> {
   for (const volume of await listVolumes(storage)) {
     const owner = ownerOf(volume.zvol);
     if (owner === undefined) continue;
-    const own = isCloudInit(volume.zvol) ? { zvol: volume.zvol, tag: undefined } : volume;
-    const plain = `${storage.settings.id}:${formatVolumeName(own)}`;
-    const volid = `${storage.settings.id}:${formatVolumeName(own, volume.base)}`;
-    if (
-      volids !== undefined
-        ? !volids.has(volid) && !volids.has(plain)
-        : wanted.vmid && owner !== wanted.vmid
-    ) continue;
+    const names = namesOf(volume);
+    const asked = names.filter((name) => volids?.has(`${storage.settings.id}:${name}`));
+    if (volids !== undefined ? asked.length === 0 : wanted.vmid && owner !== wanted.vmid) continue;
+    // PVE looks for what it asked for: a cloud-init volume in the form that the configuration has.
+    const name = isCloudInit(volume.zvol) ? asked[0] ?? names[0] : names[0];
     rows.push({
-      volid,
+      volid: `${storage.settings.id}:${name}`,
       size: volume.size,
       format: "raw",
       vmid: owner,
       ctime: volume.created,
       ...(volume.base === undefined ? {} : { parent: formatVolumeName(volume.base) }),
+      ...(volume.notes === "" ? {} : { notes: volume.notes }),
+      ...(volume.protected ? { protected: 1 } : {}),
     });
   }
   return rows;
+}
+
+/** All names that mean a volume, the one that it is listed by first. */
+function namesOf(volume: ListedVolume): string[] {
+  const tagged = formatVolumeName(volume);
+  if (isCloudInit(volume.zvol)) return [volume.zvol, tagged];
+  return volume.base === undefined ? [tagged] : [formatVolumeName(volume, volume.base), tagged];
 }
 
 async function freeImage(storage: Storage, args: unknown): Promise<unknown> {

@@ -31,17 +31,19 @@ use base qw(PVE::Storage::Plugin);
 # The storage API versions this module was written against.
 use constant { OLDEST_API => 11, NEWEST_API => 16 };
 
-# What volume_has_feature may promise, by what the question is about. Nothing stands here before the
-# binary can do it: PVE acts on a promise at once. Still to come, with the verbs below that forward
-# already: snapshot (current, snap), clone (base, snap), template (current), rename (current) and
-# copy (base).
+# What volume_has_feature may promise, by what the question is about: PVE acts on a promise at once.
+# A snapshot can be copied because activate_volume makes a device of it.
 our %FEATURES = (
-    copy => { current => 1 },
+    snapshot => { current => 1, snap => 1 },
+    clone => { base => 1, snap => 1 },
+    copy => { base => 1, current => 1, snap => 1 },
+    template => { current => 1 },
+    rename => { current => 1 },
     sparseinit => { base => 1, current => 1 },
 );
 
-# Volume attributes the binary keeps; to come: notes, protected.
-our %ATTRIBUTES = ();
+# Volume attributes the binary keeps.
+our %ATTRIBUTES = (notes => 1, protected => 1);
 
 # ---- Constants ---------------------------------------------------------------------------------
 
@@ -49,6 +51,9 @@ our %ATTRIBUTES = ();
 our $BINARY = '/usr/bin/tnblock';
 our $SECRETS_DIR = '/etc/pve/priv/storage';
 our $CPUINFO = '/proc/cpuinfo';
+our $STATE_DIR = '/run/tnblock';
+# Before the paths of devices. Below any root a plain file counts as a disk, as for the binary.
+our $ROOT = '';
 
 # Seconds each method may take. While there is no daemon every call logs in to the array, which
 # takes 1 to 2 s. With a daemon check_connection and status are to answer from its memory: then they
@@ -68,20 +73,30 @@ our %DEADLINE = (
     clone_image => 45,
     create_base => 45,
     rename_volume => 45,
+    volume_import_prepare => 45,
     # In a background task, after the lock.
     free_image_finish => 120,
-    volume_resize => 60,
+    volume_import_abort => 120,
+    volume_export_prepare => 60,
+    volume_export_finish => 30,
+    volume_import_finish => 30,
     activate_volume => 60,
     deactivate_volume => 30,
+    # The guest stands still meanwhile, with its file systems frozen or its memory being saved.
     volume_snapshot => 20,
-    volume_snapshot_rollback => 20,
-    volume_snapshot_delete => 20,
+    # Where PVE sets no limit and the array finishes what it began, whoever still waits: an answer
+    # that comes too early leaves a guest locked and its configuration behind the disk. One write on
+    # the array takes 150 s at most (a reload that TrueNAS gives up after 120 s), a login 15 s.
+    volume_snapshot_rollback => 180,
+    volume_snapshot_delete => 180,
+    volume_resize => 180,
     volume_rollback_is_possible => 20,
     volume_snapshot_info => 20,
     get_volume_attribute => 10,
     update_volume_attribute => 20,
 );
-my %LOCKED = map { $_ => 1 } qw(alloc_image free_image clone_image create_base rename_volume);
+my %LOCKED = map { $_ => 1 }
+    qw(alloc_image free_image clone_image create_base rename_volume volume_import_prepare);
 
 # The binary ends by itself at its deadline; it is killed this many seconds later.
 our $GRACE = 3;
@@ -91,6 +106,13 @@ my $RESERVE = 5;
 our $MAX_REPLY = 64 * 1024 * 1024;
 my $MAX_WARNINGS = 100;
 my $MAX_MESSAGE = 2000;
+my $MAX_STATE = 4096;
+
+# Bytes that are copied at once, bytes that are skipped at once where they are zeros, and bytes
+# after which an import is made durable, so that a full array is noticed early.
+my $CHUNK = 1 << 20;
+my $HOLE = 1 << 16;
+our $SYNC_EVERY = 1 << 30;
 
 my $TOO_OLD = 'this processor (or the virtual CPU type kvm64/qemu64) is too old:'
     . ' choose x86-64-v2 or host';
@@ -107,6 +129,9 @@ my $DISK = qr/vol-(?:vm|base)-$VMID-$TAIL-$EXPORT/;
 my $CLOUDINIT = qr/vm-$VMID-cloudinit/;
 my $VOLNAME = qr/(?:$BASE\/)?(?:$DISK|$CLOUDINIT)/;
 my $STOREID = qr/[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]/;
+my $NOTES = qr/[^\0]*/s;
+my $PLAIN = qr/[^"\\\x00-\x1f]*+/;
+my $NOTES_JSON = qr/"$PLAIN(?:\\(?:["\\\/bfnrt]|u[0-9a-f]{4})$PLAIN)*+"/;
 my $SNAPNAME = qr/[A-Za-z0-9_][A-Za-z0-9_:. -]{0,254}/;
 
 my @SECRETS = qw(
@@ -165,7 +190,8 @@ sub properties {
         'tnb-api-user' => $text->('User that the API key belongs to.'),
         'tnb-api-key' => $text->('API key of the TrueNAS user.'),
         'tnb-api-transport' => $choice->(
-            'Kept for compatibility: the WebSocket API is always used.', 'ws', qw(ws rest),
+            'How the API is spoken: ws, or rest (TrueNAS up to 25.10, iSCSI only, key of a full'
+                . ' administrator; default ws).', 'ws', qw(ws rest),
         ),
         'tnb-tls-fingerprint' => $text->(
             'SHA-256 fingerprint of the certificate of TrueNAS; only this certificate is accepted'
@@ -218,7 +244,7 @@ sub properties {
             'Logical block size of new iSCSI extents (default 512).', '512', qw(512 4096),
         ),
         'tnb-force-free' =>
-            $flag->('Free a volume although a guest on another node names it (default 0).', 0),
+            $flag->('Free a volume although a guest elsewhere that names it runs or may run (default 0).', 0),
         'tnb-lock-timeout' => $number->(
             'Seconds to wait for the storage lock of PVE (default 120).', 10, 600, default => 120,
         ),
@@ -361,7 +387,8 @@ sub status {
 # Two definitions with the same text mean the same place.
 sub get_identity {
     my ($class, $scfg, $storeid) = @_;
-    my @hosts = sort grep { length } split(/[\s,]+/, lc($scfg->{'tnb-api-host'} // ''));
+    my @hosts = sort map { s/\A\[(.*)\]\z/$1/r } grep { length }
+        split(/[\s,]+/, lc($scfg->{'tnb-api-host'} // ''));
     return join('/', 'tnblock:', join(',', @hosts), $scfg->{'tnb-dataset'} // '');
 }
 
@@ -393,7 +420,8 @@ sub parse_volname {
 
     # What an import stream calls a disk: PVE must be able to read it, but it is no volume of ours.
     return ('images', $1, $3 + 0, undef, undef, $2 eq 'base' ? 1 : 0, 'raw')
-        if $volname =~ /\A((vm|base)-($VMID)-disk-[0-9]+)(?:\.raw)?\z/;
+        if $volname =~ /\A((vm|base)-($VMID)-disk-[0-9]+)(?:\.raw)?\z/
+        || $volname =~ /\A((vm)-($VMID)-state-[A-Za-z0-9:_.-]{1,54}?)(?:\.raw)?\z/;
 
     $wrong->() if $volname !~ /\A$VOLNAME\z/;
     my ($base, $basevmid) = $volname =~ /\Avol-(base-($VMID)-$TAIL)-$EXPORT\//;
@@ -441,8 +469,13 @@ sub qemu_blockdev_options {
 sub _block_device {
     my ($class, $scfg, $volname, $storeid, $snapname) = @_;
     my $path = $class->path($scfg, $volname, $storeid, $snapname);
-    return $path if -b $path;
+    return "$ROOT$path" if _is_block("$ROOT$path");
     return _die("Cannot use volume \"$volname\": \"$path\" is not a block device; is it active?");
+}
+
+sub _is_block {
+    my ($path) = @_;
+    return length($ROOT) ? -b $path || -f _ : -b $path;
 }
 
 # Some calls lack the storage's name. It is the section we were handed, or the one of that dataset.
@@ -487,6 +520,8 @@ sub _row {
     }
     $row->{parent} = _match('parent', $from->{parent}, qr/[A-Za-z0-9_:.\/@-]+/)
         if defined($from->{parent});
+    $row->{notes} = _match('notes', $from->{notes}, $NOTES) if defined($from->{notes});
+    $row->{protected} = 1 if $from->{protected};
     return $row;
 }
 
@@ -499,15 +534,29 @@ sub _plain_rows {
     while (
         $reply =~ /\G\{"volid":"(\Q$storeid\E:$VOLNAME)","size":([0-9]{1,18}),"format":"raw"
             (?:,"vmid":([0-9]{1,9}))?(?:,"ctime":([0-9]{1,12}))?
-            (?:,"parent":"([A-Za-z0-9_:.\/@-]+)")?\}(?:,(?=\{)|(?=\]))/xgc
+            (?:,"parent":"([A-Za-z0-9_:.\/@-]+)")?
+            (?:,"notes":($NOTES_JSON))?
+            (?:,"protected":(?:(true|1)|false|0))?\}(?:,(?=\{)|(?=\]))/xgc
     ) {
         my $row = { volid => $1, size => $2 + 0, format => 'raw' };
         $row->{vmid} = $3 + 0 if defined($3);
         $row->{ctime} = $4 + 0 if defined($4);
         $row->{parent} = $5 if defined($5);
+        if (defined($6)) {
+            $row->{notes} = _notes($6) // return undef;
+        }
+        $row->{protected} = 1 if defined($7);
         push @rows, $row;
     }
     return $reply =~ /\G\]\}\s*\z/gc ? \@rows : undef;
+}
+
+# The text behind a JSON string.
+sub _notes {
+    my ($json) = @_;
+    return substr($json, 1, -1) if $json !~ /[^\x20-\x7e]|\\/;
+    my $decoded = eval { $JSON->decode("[$json]") };
+    return ref($decoded) eq 'ARRAY' ? ($decoded->[0] =~ /\A($NOTES)\z/)[0] : undef;
 }
 
 # One request for both kinds; PVE tells a container's disk by whose it is.
@@ -591,10 +640,15 @@ sub rename_volume {
 sub _new_volname {
     my ($class, $method, $storeid, $scfg, $args, $vmid) = @_;
     my $volname = _match($method, _request($method, $storeid, $scfg, $args), $VOLNAME);
-    my $owner = ($class->parse_volname($volname))[2];
-    _wrong($method, 'a volume of guest ' . ($vmid // ''))
-        if defined($vmid) && (!defined($owner) || $owner != $vmid);
+    $class->_check_owner($method, $volname, $vmid) if defined($vmid);
     return $volname;
+}
+
+sub _check_owner {
+    my ($class, $method, $volname, $vmid) = @_;
+    my $owner = ($class->parse_volname($volname))[2];
+    _wrong($method, "a volume of guest $vmid") if !defined($owner) || $owner != $vmid;
+    return;
 }
 
 sub volume_resize {
@@ -621,10 +675,24 @@ sub deactivate_volume {
 sub volume_has_feature {
     my ($class, $scfg, $feature, $storeid, $volname, $snapname, $running, $opts) = @_;
     my $formats = ($opts // {})->{valid_target_formats};
-    return 0 if $feature eq 'clone' && $formats && !grep { $_ eq 'raw' } @$formats;
+    return 0 if $feature =~ /\A(?:clone|copy)\z/ && $formats && !grep { $_ eq 'raw' } @$formats;
     my $is_base = ($class->parse_volname($volname))[5];
     my $about = $snapname ? 'snap' : $is_base ? 'base' : 'current';
-    return $FEATURES{$feature} && $FEATURES{$feature}->{$about} ? 1 : undef;
+    return undef if !$FEATURES{$feature} || !$FEATURES{$feature}->{$about};
+    return _array_can($storeid, "$feature-$about") ? 1 : undef;
+}
+
+# Whether the array does this for the storage's key. The binary wrote down, after a login, what the
+# release lacks or the key may not do; as long as nothing is written there, all is promised.
+sub _array_can {
+    my ($storeid, $what) = @_;
+    return 1 if ($storeid // '') !~ /\A($STOREID)\z/;
+    open(my $handle, '<', "$STATE_DIR/$1.features") or return 1;
+    sysread($handle, my $text, $MAX_STATE) or return 1;
+    my $noted = eval { $JSON->decode($text) };
+    my $without = ref($noted) eq 'HASH' ? $noted->{without} : undef;
+    return 1 if ref($without) ne 'ARRAY';
+    return !grep { defined($_) && !ref($_) && $_ eq $what } @$without;
 }
 
 sub get_volume_attribute {
@@ -633,7 +701,7 @@ sub get_volume_attribute {
     my $args = { _volume($volname), attribute => $attribute };
     my $value = _request('get_volume_attribute', $storeid, $scfg, $args);
     return undef if !defined($value);
-    return $attribute eq 'protected' ? ($value ? 1 : 0) : _match($attribute, $value, qr/[^\0]*/s);
+    return $attribute eq 'protected' ? ($value ? 1 : 0) : _match($attribute, $value, $NOTES);
 }
 
 sub update_volume_attribute {
@@ -681,8 +749,9 @@ sub volume_rollback_is_possible {
     _wrong($method, 'a list of blockers') if ref($names) ne 'ARRAY';
     my @names = map { _match('blocker', $_, $SNAPNAME) } @$names;
     push @$blockers, @names if $blockers;
-    my $why =
-        @names ? 'newer snapshots exist: ' . join(', ', @names) : 'the array does not allow it';
+    # The binary's own words tell the clones on each, too.
+    my $why = ref($answer->{reason}) ? undef : $answer->{reason};
+    $why //= @names ? 'newer snapshots exist: ' . join(', ', @names) : 'the array does not allow it';
     _die("Cannot roll back volume \"$volname\" to snapshot \"$snapname\": $why");
 }
 
@@ -708,18 +777,238 @@ sub rename_snapshot {
 
 # ---- Export and import -------------------------------------------------------------------------
 
-sub volume_export_formats { return () }
-
-sub volume_import_formats { return () }
-
-sub volume_export {
-    my ($class, $scfg, $storeid, $handle, $volname) = @_;
-    _die("Cannot export volume \"$volname\": this storage does not support it yet");
+# One format: the size in eight bytes, little-endian, then that many bytes. Of a snapshot, of what
+# changed since one, or of a volume with its snapshots there is no stream.
+sub volume_export_formats {
+    my ($class, $scfg, $storeid, $volname, $snapname, $base_snapname, $with_snapshots) = @_;
+    return () if defined($snapname) || defined($base_snapname) || $with_snapshots;
+    return ('raw+size');
 }
 
+# Here the name is that of the snapshot that a stream was read from: it is a plain disk for us.
+sub volume_import_formats {
+    my ($class, $scfg, $storeid, $volname, $snapname, $base_snapname, $with_snapshots) = @_;
+    return () if defined($base_snapname) || $with_snapshots;
+    return ('raw+size');
+}
+
+# The handle is PVE's, and often its STDOUT: nothing but the stream is written there.
+sub volume_export {
+    my ($class, $scfg, $storeid, $handle, $volname, $format, @about_snapshots) = @_;
+    my $doing = "Cannot export volume \"$volname\"";
+    _die("$doing: format \"$format\" is not raw+size") if $format ne 'raw+size';
+    _die("$doing: snapshots are not exported")
+        if !$class->volume_export_formats($scfg, $storeid, $volname, @about_snapshots);
+    _noting_signals($doing, sub {
+        my ($check) = @_;
+        my $method = 'volume_export_prepare';
+        my $answer = _hash($method, _request($method, $storeid, $scfg, { _volume($volname) }));
+        my $done = eval {
+            my $size = _int('size', $answer->{size});
+            my $device = $class->_open_disk($scfg, $storeid, $volname, $answer->{path}, '<');
+            _export_bytes($doing, $device, $handle, $size, $check);
+            1;
+        };
+        my $error = $@;
+        # PVE has activated it; what somebody uses by now stays.
+        eval { _request('volume_export_finish', $storeid, $scfg, { _volume($volname) }); 1 }
+            or warn $@;
+        die $error if !$done;
+    });
+    return;
+}
+
+# Makes a volume of a stream, and returns its volid. What fails, or is told to end, leaves nothing.
 sub volume_import {
-    my ($class, $scfg, $storeid, $handle, $volname) = @_;
-    _die("Cannot import volume \"$volname\": this storage does not support it yet");
+    my (
+        $class, $scfg, $storeid, $handle, $volname, $format, $snapname, $base_snapname,
+        $with_snapshots, $allow_rename,
+    ) = @_;
+    my $doing = "Cannot import volume \"$volname\"";
+    _die("$doing: format \"$format\" is not raw+size") if $format ne 'raw+size';
+    _die("$doing: it is no stream of a whole disk")
+        if !$class->volume_import_formats(
+            $scfg, $storeid, $volname, $snapname, $base_snapname, $with_snapshots,
+        );
+    my ($name, $vmid, $is_base) = ($class->parse_volname($volname))[1, 2, 5];
+    # It would be listed as a template that no clone can be made of.
+    _die("$doing: a template is made by PVE of a disk, not imported") if $is_base;
+    $storeid = _storeid($storeid);
+
+    return _noting_signals($doing, sub {
+        my ($check) = @_;
+        my $size = unpack('Q<', _read_fully($doing, $handle, 8, $check));
+        _die("$doing: the stream says that it holds $size bytes")
+            if $size < 1 || $size > 1 << 53;
+        my $args = { vmid => $vmid, name => $name, size => $size };
+        # The lock that PVE takes for alloc_image is nobody's here.
+        my $answer = $class->cluster_lock_storage(
+            $storeid, $scfg->{shared}, undef,
+            sub { return _prepare_import($storeid, $scfg, $args, $allow_rename) },
+        );
+        my $made = _match('volname', $answer->{volname}, $VOLNAME);
+        # What is another guest's is not taken back either.
+        $class->_check_owner('volume_import_prepare', $made, $vmid);
+        my $done = eval {
+            my $device = $class->_open_disk($scfg, $storeid, $made, $answer->{path}, '+<');
+            _import_bytes($doing, $handle, $device, $size, $check);
+            close($device) or _die("$doing: the disk cannot be closed: $!");
+            $check->();
+            1;
+        };
+        my $error = $@;
+        if (!$done) {
+            eval { _request('volume_import_abort', $storeid, $scfg, { volname => $made }); 1 }
+                or warn _one_line("Volume \"$made\" of this failed import is left: $@") . "\n";
+            die $error;
+        }
+        # It is whole; that this node still holds it does not change that.
+        eval { _request('volume_import_finish', $storeid, $scfg, { volname => $made }); 1 }
+            or warn $@;
+        return "$storeid:$made";
+    });
+}
+
+# Makes the volume; a name that is taken is another one's disk.
+sub _prepare_import {
+    my ($storeid, $scfg, $args, $allow_rename) = @_;
+    my $method = 'volume_import_prepare';
+    my ($reply, $id) = _exchange($method, $storeid, $scfg, $args);
+    if ($allow_rename && _error_code($reply) =~ /\A(?:exists|not-ours)\z/) {
+        warn "tnblock: \"$args->{name}\" exists already, the disk gets another name\n";
+        ($reply, $id) = _exchange($method, $storeid, $scfg, { %$args, name => undef });
+    }
+    return _hash($method, _result($method, $reply, $id));
+}
+
+sub _error_code {
+    my ($reply) = @_;
+    my $answer = eval { $JSON->decode($reply) };
+    my $error = ref($answer) eq 'HASH' ? $answer->{error} : undef;
+    my $code = ref($error) eq 'HASH' ? $error->{code} : undef;
+    return $code // '';
+}
+
+# Opens a disk that the binary has made ready; its path must be the one that the name says.
+sub _open_disk {
+    my ($class, $scfg, $storeid, $volname, $path, $mode) = @_;
+    my $own = $class->path($scfg, $volname, $storeid);
+    _wrong('path', "\"$own\"") if !defined($path) || $path ne $own;
+    my $file = $class->_block_device($scfg, $volname, $storeid);
+    # Neither mode makes a file where there is none.
+    open(my $device, "$mode:raw", $file)
+        or _die("Cannot open volume \"$volname\" at \"$own\": $!");
+    return $device;
+}
+
+# Runs code in which a signal to end is only noted, so that it cannot leave a half-done request: the
+# code asks the function that it is given wherever it may stop. A reader that is gone is an error.
+sub _noting_signals {
+    my ($doing, $code) = @_;
+    my $signal;
+    my @names = grep { ($SIG{$_} // '') ne 'IGNORE' } qw(HUP INT QUIT TERM);
+    local @SIG{@names} = (sub { $signal //= $_[0] }) x @names;
+    local $SIG{PIPE} = 'IGNORE';
+    return $code->(sub { _die("$doing: stopped by SIG$signal") if defined($signal) });
+}
+
+sub _export_bytes {
+    my ($doing, $device, $handle, $size, $check) = @_;
+    _write_fully($doing, $handle, pack('Q<', $size), $check);
+    for (my $at = 0; $at < $size;) {
+        my $data = _read_fully($doing, $device, min($CHUNK, $size - $at), $check);
+        _write_fully($doing, $handle, $data, $check);
+        $at += length($data);
+    }
+    return;
+}
+
+# Writes exactly so many bytes to a new disk. A new disk reads as zeros: where the stream has
+# nothing else, nothing is written.
+sub _import_bytes {
+    my ($doing, $handle, $device, $size, $check) = @_;
+    my $unsynced = 0;
+    for (my $at = 0; $at < $size;) {
+        my $data = _read_fully($doing, $handle, min($CHUNK, $size - $at), $check);
+        for my $piece (_pieces($data)) {
+            my ($from, $length) = @$piece;
+            defined(sysseek($device, $at + $from, 0)) or _die("$doing: the disk cannot seek: $!");
+            _write_fully($doing, $device, substr($data, $from, $length), $check);
+            $unsynced += $length;
+        }
+        $at += length($data);
+        next if $unsynced < $SYNC_EVERY && $at < $size;
+        $device->sync() or _die("$doing: the disk did not take the data: $!");
+        $unsynced = 0;
+    }
+    my $more = _read_some($doing, $handle, 1, $check);
+    _die("$doing: the stream is longer than the $size bytes it announced") if length($more);
+    return;
+}
+
+# Where data is not zeros: pairs of offset and length.
+sub _pieces {
+    my ($data) = @_;
+    my $zeros = "\0" x $HOLE;
+    my @pieces;
+    for (my $at = 0; $at < length($data); $at += $HOLE) {
+        my $part = substr($data, $at, $HOLE);
+        next if $part eq (length($part) == $HOLE ? $zeros : "\0" x length($part));
+        if (@pieces && $pieces[-1]->[0] + $pieces[-1]->[1] == $at) {
+            $pieces[-1]->[1] += length($part);
+        } else {
+            push @pieces, [$at, length($part)];
+        }
+    }
+    return @pieces;
+}
+
+# Exactly so many bytes.
+sub _read_fully {
+    my ($doing, $handle, $length, $check) = @_;
+    my $data = '';
+    while (length($data) < $length) {
+        my $some = _read_some($doing, $handle, $length - length($data), $check);
+        _die("$doing: the data end too early") if !length($some);
+        $data .= $some;
+    }
+    return $data;
+}
+
+# At least one byte, or none at the end.
+sub _read_some {
+    my ($doing, $handle, $length, $check) = @_;
+    while (1) {
+        $check->();
+        # A signal between the check and the read would else wait for the next byte.
+        next if !_await($handle, 0);
+        my $read = sysread($handle, my $data, $length);
+        return $data if defined($read);
+        _die("$doing: the data cannot be read: $!") if !_again();
+    }
+}
+
+sub _write_fully {
+    my ($doing, $handle, $data, $check) = @_;
+    for (my $at = 0; $at < length($data);) {
+        $check->();
+        next if !_await($handle, 1);
+        my $written = syswrite($handle, $data, length($data) - $at, $at);
+        _die("$doing: the data cannot be written: $!") if !defined($written) && !_again();
+        $at += $written // 0;
+    }
+    return;
+}
+
+# Waits at most a second until the handle can be read or written; true when it can.
+sub _await {
+    my ($handle, $for_writing) = @_;
+    my $bits = '';
+    vec($bits, fileno($handle), 1) = 1;
+    my $found = $for_writing
+        ? select(undef, $bits, undef, 1)
+        : select($bits, undef, undef, 1);
+    return $found > 0;
 }
 
 # ---- Checking values ---------------------------------------------------------------------------

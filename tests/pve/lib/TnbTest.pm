@@ -37,6 +37,8 @@ require $SOURCE;
     $PVE::Storage::Custom::TnblockPlugin::SECRETS_DIR = "$DIR/priv";
     # The processor of the machine that runs the tests is not what they are about.
     $PVE::Storage::Custom::TnblockPlugin::CPUINFO = "$DIR/no-cpuinfo";
+    # Nor is what a tnblock of that machine has noted.
+    $PVE::Storage::Custom::TnblockPlugin::STATE_DIR = $DIR;
 }
 
 sub write_file {

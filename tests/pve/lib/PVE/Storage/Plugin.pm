@@ -48,7 +48,9 @@ our @LOCKED;
 sub cluster_lock_storage {
     my ($class, $storeid, $shared, $timeout, $func, @param) = @_;
     push @LOCKED, [$storeid, $shared, $timeout];
-    return $func->(@param);
+    # PVE calls it for one value.
+    my $result = $func->(@param);
+    return $result;
 }
 
 1;

@@ -1,0 +1,237 @@
+/**
+ * Rolling a volume back to its newest snapshot: everything is checked afresh, this node lets go of the disk,
+ * the array rolls back in one write, and the disk is attached again if it was. Once that write is sent
+ * it is finished, whoever still waits.
+ */
+import type { Deadline } from "../common/deadline.ts";
+import { TnblockError, withContext } from "../common/error.ts";
+import type { VolumeRef } from "../common/volume.ts";
+import { readLinkTarget } from "../host/links.ts";
+import { type DiskIdentity, tagOf, type VolumeExport } from "../transport/transport.ts";
+import type { Caller } from "../truenas/caller.ts";
+import { arrayErrorIn, hasDependents, isUnknownOutcome } from "../truenas/errors.ts";
+import * as snapshots from "../truenas/snapshots.ts";
+import * as zvols from "../truenas/zvols.ts";
+import { attachDisk } from "./activate.ts";
+import { detachVolume, inWords, linkOf, refuseUsers, withVolumeLock } from "./attachment.ts";
+import { refuseRunningElsewhere } from "./guests.ts";
+import { readKnownDisk } from "./known_disks.ts";
+import { blockersInWords, type RollbackView, viewRollback } from "./rollback_possible.ts";
+import {
+  beginResync,
+  cancelResync,
+  isResyncBegun,
+  needsResync,
+  resyncSize,
+} from "./resync_size.ts";
+import type { Storage } from "./storage.ts";
+
+/** How often a rollback whose answer was lost is asked for again. */
+const TRIES = 3;
+
+/**
+ * Rolls a volume back.
+ *
+ * @throws TnblockError `not-found`, `has-dependents` that names newer snapshots and their clones, `in-use`
+ *   while the disk is used here or its guest runs elsewhere, `denied` on 25.04 without a full
+ *   administrator's key: nothing was touched.
+ */
+export async function rollBack(
+  storage: Storage,
+  volume: VolumeRef,
+  name: string,
+): Promise<null> {
+  return await withVolumeLock(storage, volume.zvol, async () => {
+    const array = await storage.array();
+    const view = await viewRollback(storage, array, volume, name);
+    if (view.newer.length > 0) throw await newerExist(storage, array, volume, name, view);
+    const known = await readKnownDisk(storage, volume.zvol);
+    const disks = [view.volume.export.identity, known?.identity].filter((one) => one !== undefined);
+    const refuseUse = async () => {
+      for (const disk of disks) await refuseUsers(storage, volume, disk);
+      await refuseRunningElsewhere(storage, volume, "roll back");
+    };
+    await refuseUse();
+    const isActive = await readLinkTarget(storage.host, linkOf(storage, volume)) !== undefined;
+    storage.deadline.check();
+    const deadline = storage.undoDeadline();
+    // Without the disk no cache of this node can outlive the rollback.
+    for (const disk of disks) await detachVolume(storage, volume, disk, deadline);
+    try {
+      const doubt = await rollBackWithSize(storage, array, view, deadline, refuseUse);
+      await dropCaches(storage, volume, disks, deadline);
+      if (doubt !== undefined) throw doubt;
+    } finally {
+      // Also after a failure: the disk is there for this node as it was before.
+      if (isActive) await attachAgain(storage, array, volume, view.volume.export, deadline);
+    }
+    return null;
+  });
+}
+
+async function newerExist(
+  storage: Storage,
+  array: Caller,
+  volume: VolumeRef,
+  name: string,
+  view: RollbackView,
+): Promise<TnblockError> {
+  const wanted = inWords({ ...volume, snapshot: name });
+  return new TnblockError(
+    "has-dependents",
+    `Cannot roll back to ${wanted}: ${await blockersInWords(storage, array, view)}`,
+    { hint: "Delete the newer snapshots first; their content is lost then" },
+  );
+}
+
+/**
+ * Rolls back, and lets the export follow when the snapshot is from before the volume grew. That is marked
+ * before, so that a kill at any moment leaves a sign.
+ *
+ * @returns the failure when it is not known whether it was rolled back.
+ */
+async function rollBackWithSize(
+  storage: Storage,
+  array: Caller,
+  view: RollbackView,
+  deadline: Deadline,
+  refuseUse: () => Promise<void>,
+): Promise<Error | undefined> {
+  const mayChange = view.snapshot.volsize !== view.volume.zvol.volsize && needsResync(view.volume);
+  const volume = mayChange ? await beginResync(array, view.volume) : view.volume;
+  let doubt: Error | undefined;
+  try {
+    doubt = await rollBackOnArray(storage, array, view, refuseUse);
+  } catch (error) {
+    // Refused outright: nothing has changed.
+    if (mayChange) {
+      await cancelResync(await storage.array(), volume).catch((second: unknown) => {
+        storage.log.warning(second instanceof Error ? second.message : String(second));
+      });
+    }
+    throw error;
+  }
+  // It may have been done: this is right in either case.
+  await followSize(storage, array, volume, deadline, refuseUse);
+  return doubt;
+}
+
+/**
+ * The one write, never forced: what is newer by now makes the array refuse. After a lost answer it is
+ * repeated while that destroys nothing which the first one would not have: PVE waits for us and keeps the
+ * guest locked, nobody uses the disk, and the snapshot is the one that was looked at. Once the caller has
+ * gone the guest may have been started, on any node.
+ *
+ * @param refuseUse throws while anybody is known to use the disk.
+ * @returns the failure when it is not known whether it was done.
+ */
+async function rollBackOnArray(
+  storage: Storage,
+  array: Caller,
+  { volume, snapshot }: RollbackView,
+  refuseUse: () => Promise<void>,
+): Promise<Error | undefined> {
+  const path = volume.zvol.name;
+  for (let attempt = 1;; attempt++) {
+    try {
+      await snapshots.rollback(array, path, snapshot.name);
+      return undefined;
+    } catch (error) {
+      const isAgain = attempt > 1 && error instanceof Error;
+      // The first one may have been done before whatever refuses this one.
+      if (hasDependents(error) || !isLost(error)) {
+        if (isAgain) return inDoubt(volume.zvol, error);
+        throw error;
+      }
+      if (attempt >= TRIES || storage.deadline.leftMs() === 0) return inDoubt(volume.zvol, error);
+      const now = await mayRepeat(array, path, snapshot.name, refuseUse);
+      if (now?.createTxg !== snapshot.createTxg) return inDoubt(volume.zvol, error);
+      if (storage.deadline.leftMs() === 0) return inDoubt(volume.zvol, error);
+      storage.log.info(`the array's answer was lost; rolling "${path}" back once more`);
+    }
+  }
+}
+
+/** The snapshot as it is now; undefined when it is gone, or somebody uses the disk by now. */
+async function mayRepeat(
+  array: Caller,
+  path: string,
+  name: string,
+  refuseUse: () => Promise<void>,
+): Promise<snapshots.Snapshot | undefined> {
+  try {
+    await refuseUse();
+    return await snapshots.read(array, path, name);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Nothing on the array tells whether it was rolled back; asking again does no harm before the guest runs. */
+function inDoubt(zvol: zvols.Zvol, cause: unknown): TnblockError {
+  const inner = withContext(cause, `Cannot tell whether "${zvol.name}" was rolled back`);
+  return new TnblockError(inner.code, inner.message, {
+    cause,
+    hint: "Roll back once more before the guest is started",
+  });
+}
+
+function isLost(error: unknown): boolean {
+  return isUnknownOutcome(error) || arrayErrorIn(error)?.code === "unreachable";
+}
+
+/** A snapshot from before the volume grew takes its size back with it. */
+async function followSize(
+  storage: Storage,
+  array: Caller,
+  volume: RollbackView["volume"],
+  deadline: Deadline,
+  refuseUse: () => Promise<void>,
+): Promise<void> {
+  const now = await zvols.read(array, volume.zvol.name, deadline.bounds());
+  if (now === undefined) return;
+  if (now.volsize === volume.zvol.volsize && !isResyncBegun(volume.zvol)) return;
+  // The export goes off for a moment: not under a guest that was started since.
+  if (storage.deadline.leftMs() === 0) await refuseUse();
+  storage.log.info(
+    `"${volume.zvol.name}" has ${now.volsize} bytes again, after ${volume.zvol.volsize}`,
+  );
+  await resyncSize(storage, array, volume, deadline);
+}
+
+async function dropCaches(
+  storage: Storage,
+  volume: VolumeRef,
+  disks: readonly DiskIdentity[],
+  deadline: Deadline,
+): Promise<void> {
+  try {
+    for (const disk of disks) await storage.transport.dropCaches(disk, deadline);
+  } catch (error) {
+    throw withContext(
+      error,
+      `Cannot finish rolling back ${
+        inWords(volume)
+      }: the array has done it, but this node may still hold older content`,
+    );
+  }
+}
+
+/** A failure is a warning: the volume is activated, and verified, before anybody uses it. */
+async function attachAgain(
+  storage: Storage,
+  array: Caller,
+  volume: VolumeRef,
+  { zvol, identity }: VolumeExport,
+  deadline: Deadline,
+): Promise<void> {
+  try {
+    const now = await zvols.read(array, zvol, deadline.bounds());
+    if (now === undefined) return;
+    const disk = { tag: tagOf(identity), identity, size: now.volsize };
+    await attachDisk(storage, volume, disk, deadline);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    storage.log.warning(`${inWords(volume)} is not attached here any more: ${reason}`);
+  }
+}
