@@ -1,10 +1,12 @@
 /**
  * `deno task test`: runs everything that needs neither root nor a VM, names every skipped test with
- * its reason, and ends with the line `N passed, N failed`. In CI (`CI=true`) a skip that is not on
- * the list below counts as a failure.
+ * its reason, prints the contract suite as a table, and ends with the line `N passed, N failed`. In
+ * CI (`CI=true`) a skip that is not on the list below counts as a failure.
  *
  * A test that cannot run here has the reason in its name: `... (skipped: no perl on this machine)`.
  */
+
+import { type Case, contractTable } from "./contract_table.ts";
 
 /** Skips that CI may have; empty: CI runs everything. */
 const SKIPS_ALLOWED_IN_CI: readonly RegExp[] = [];
@@ -15,19 +17,28 @@ interface Counts {
   skipped: string[];
 }
 
-/** Counts a JUnit report. A `<testcase>` holds `<failure>`, `<error>` or `<skipped>` when it did not pass. */
+/** Counts a JUnit report. */
 export function countReport(xml: string): Counts {
   const counts: Counts = { passed: 0, failed: 0, skipped: [] };
-  // A sample: <testcase name="scan finds nothing" classname="./tests/a_test.ts" time="0.001" line="3" col="6">
-  for (
-    const match of xml.matchAll(/<testcase name="([^"]*)"[^>]*?(\/>|>([\s\S]*?)<\/testcase>)/g)
-  ) {
-    const body = match[3] ?? "";
-    if (/<(failure|error)\b/.test(body)) counts.failed++;
-    else if (/<skipped\b/.test(body)) counts.skipped.push(decodeXml(match[1] ?? ""));
-    else counts.passed++;
+  for (const { name, outcome } of casesOf(xml)) {
+    if (outcome === "skipped") counts.skipped.push(name);
+    else counts[outcome]++;
   }
   return counts;
+}
+
+/** What ran. A `<testcase>` holds `<failure>`, `<error>` or `<skipped>` when it did not pass. */
+function casesOf(xml: string): { name: string; outcome: "passed" | "failed" | "skipped" }[] {
+  // A sample: <testcase name="scan finds nothing" classname="./tests/a_test.ts" time="0.001" line="3" col="6">
+  const found = xml.matchAll(/<testcase name="([^"]*)"[^>]*?(\/>|>([\s\S]*?)<\/testcase>)/g);
+  return [...found].map(([, name = "", , body = ""]) => ({
+    name: decodeXml(name),
+    outcome: /<(failure|error)\b/.test(body)
+      ? "failed"
+      : /<skipped\b/.test(body)
+      ? "skipped"
+      : "passed",
+  }));
 }
 
 function decodeXml(text: string): string {
@@ -54,13 +65,19 @@ async function main(): Promise<number> {
       cwd: root,
       stdin: "null",
     }).spawn().status;
-    const counts = countReport(await Deno.readTextFile(report));
+    const xml = await Deno.readTextFile(report);
+    const counts = countReport(xml);
     if (!status.success && counts.failed === 0) counts.failed = 1;
     for (const name of counts.skipped) {
       const allowed = SKIPS_ALLOWED_IN_CI.some((pattern) => pattern.test(name));
       console.log(`skipped: ${name}`);
       if (Deno.env.get("CI") === "true" && !allowed) counts.failed++;
     }
+    const cases: Case[] = casesOf(xml).map(({ name, outcome }) => ({
+      name,
+      passed: outcome !== "failed",
+    }));
+    for (const line of contractTable(cases)) console.log(line);
     console.log(`${counts.passed} passed, ${counts.failed} failed`);
     return counts.failed > 0 || !status.success ? 1 : 0;
   } finally {
