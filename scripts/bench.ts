@@ -92,7 +92,7 @@ class Bench implements AsyncDisposable {
     await settled;
     if (!parsed.ok) throw new Error(`${method}: ${parsed.error.message}`);
     const writes = this.calls.filter((call) =>
-      /\.(create|update|delete|destroy)$/.test(call.method)
+      /\.(create|update|delete|destroy|rename|clone|rollback)$/.test(call.method)
     );
     // Reads of one round run side by side: the longest is the round.
     const reads = this.calls.filter((call) => !writes.includes(call));
@@ -158,6 +158,8 @@ async function benchBinary(): Promise<Row[]> {
 
 async function benchLife(transport: "iscsi" | "nvme-tcp"): Promise<Row[]> {
   await using bench = await Bench.start(transport);
+  // Over iSCSI it makes the target's weight volume, once for all.
+  await bench.ask("validate_storage");
   await bench.ask("activate_storage");
   const allocs = [];
   for (let run = 0; run < 5; run++) {
@@ -188,6 +190,37 @@ async function benchLife(transport: "iscsi" | "nvme-tcp"): Promise<Row[]> {
       note: `${again[0]?.calls} array calls; median of 5`,
     },
   ];
+}
+
+/** The verbs that change a volume: what each costs the array, and how long it takes in all. */
+async function benchVerbs(transport: "iscsi" | "nvme-tcp"): Promise<Row[]> {
+  await using bench = await Bench.start(transport);
+  await bench.ask("validate_storage");
+  await bench.ask("activate_storage");
+  const rows: Row[] = [];
+  const verb = async (name: string, method: string, args: Record<string, unknown>) => {
+    const { result, ms: wall, writes } = await bench.ask(method, args);
+    rows.push({ what: `${transport}: ${name}, array writes`, figure: `${writes}`, note: ms(wall) });
+    return result;
+  };
+  const { result: volname } = await bench.ask("alloc_image", {
+    vmid: 100,
+    format: "raw",
+    sizeKiB: 65536,
+  });
+  await bench.ask("activate_volume", { volname });
+  const snapshot = "before";
+  await verb("take a snapshot", "volume_snapshot", { volname, snapshot });
+  await verb("read a snapshot", "activate_volume", { volname, snapshot });
+  await verb("stop reading it", "deactivate_volume", { volname, snapshot });
+  await verb("roll back", "volume_snapshot_rollback", { volname, snapshot });
+  await verb("delete a snapshot", "volume_snapshot_delete", { volname, snapshot });
+  await verb("grow while attached", "volume_resize", { volname, size: 128 << 20, running: 1 });
+  await bench.ask("deactivate_volume", { volname });
+  const renamed = await verb("rename", "rename_volume", { volname, targetVmid: 101 });
+  const base = await verb("make a template", "create_base", { volname: renamed });
+  await verb("clone", "clone_image", { volname: base, vmid: 102 });
+  return rows;
 }
 
 async function benchList(transport: "iscsi" | "nvme-tcp", volumes: number): Promise<Row[]> {
@@ -255,6 +288,8 @@ async function main(args: readonly string[]): Promise<void> {
     ...await benchBinary(),
     ...await benchLife("nvme-tcp"),
     ...await benchLife("iscsi"),
+    ...await benchVerbs("nvme-tcp"),
+    ...await benchVerbs("iscsi"),
     ...await benchList("nvme-tcp", 800),
     ...await benchList("iscsi", 1000),
   ];

@@ -11,7 +11,7 @@ import { linuxHost } from "../host/linux.ts";
 import { answer, type ArrayCall } from "../pve/hook.ts";
 import { hostPlayer } from "../simulator/host_player/player.ts";
 import { type ReadyLine, startSimulator } from "../simulator/simulator.ts";
-import { type DemoState, type DemoStep, STEPS } from "./steps.ts";
+import { type DemoDisk, type DemoState, type DemoStep, STEPS } from "./steps.ts";
 
 /** How one step went. */
 export interface StepReport {
@@ -75,6 +75,8 @@ async function withArray<T>(options: DemoOptions, work: (place: Place) => Promis
     const simulator = await startSimulator({
       release: options.release,
       latency: "lan",
+      // Without a daemon every step logs in: more of them in a minute than TrueNAS allows.
+      loginLimit: 0,
       clusterId,
       dataSide: () => player,
     });
@@ -238,9 +240,10 @@ function judge(
 }
 
 /** The path that PVE would hand to QEMU, below the demo's folder. */
-function pathOf(place: Place, state: DemoState, label: string): string {
-  const zvol = /^vol-(.*)-(?:lun|ns)/.exec(state.volumes.get(label) ?? "")?.[1] ?? "";
-  return `${place.directory}/dev/tnblock/${STORAGE}/${zvol}`;
+function pathOf(place: Place, state: DemoState, { volume, snapshot }: DemoDisk): string {
+  const zvol = /(?:^|\/)vol-([^/]*)-(?:lun|ns)[^/]*$/.exec(state.volumes.get(volume) ?? "")?.[1];
+  const suffix = snapshot === undefined ? "" : `@${snapshot}`;
+  return `${place.directory}/dev/tnblock/${STORAGE}/${zvol ?? ""}${suffix}`;
 }
 
 const CHUNK = 1024 * 1024;
@@ -256,20 +259,20 @@ async function actOnDisk(
   if (does.kind === "nothing-left") {
     return { asked: "look", answer: null, problem: await whatIsLeft(place) };
   }
-  const path = pathOf(place, state, does.volume);
+  const path = pathOf(place, state, does);
   if (does.kind === "gone") {
     const there = await access(path, constants.F_OK).then(() => true, () => false);
     return { asked: "look", answer: null, problem: there ? "it is still there" : undefined };
   }
   if (does.kind === "write") {
-    digests.set(does.volume, await writeRandom(path));
-    return { asked: "write", answer: digests.get(does.volume), problem: undefined };
+    digests.set(does.data, await writeRandom(path));
+    return { asked: "write", answer: digests.get(does.data), problem: undefined };
   }
   const digest = await readBack(path);
   return {
     asked: "read",
     answer: digest,
-    problem: digest === digests.get(does.volume) ? undefined : "the data differs",
+    problem: digest === digests.get(does.data) ? undefined : "the data differs",
   };
 }
 
@@ -303,12 +306,17 @@ async function readBack(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
+/** Of iSCSI the target's weight stays: a target without LUNs would vanish from discovery. */
 async function whatIsLeft(place: Place): Promise<string | undefined> {
   const response = await fetch(new URL("/objects", place.ready.control));
-  const objects = await response.json() as Record<string, unknown[]>;
+  const objects = await response.json() as Record<string, { name?: string }[]>;
+  const weights = objects["zvols"]?.filter((zvol) =>
+    /\/tnb-weight-[0-9a-f]+$/.test(zvol.name ?? "")
+  );
   for (const kind of ["zvols", "snapshots", "extents", "mappings", "namespaces"]) {
+    const expected = ["zvols", "extents", "mappings"].includes(kind) ? weights?.length : 0;
     const count = objects[kind]?.length;
-    if (count !== 0) return `the array has ${count} ${kind}`;
+    if (count !== expected) return `the array has ${count} ${kind}`;
   }
   const links = await readdir(`${place.directory}/dev/tnblock/${STORAGE}`).catch(() => []);
   return links.length === 0 ? undefined : `there are links: ${links.join(", ")}`;

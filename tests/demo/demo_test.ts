@@ -23,20 +23,18 @@ async function demo(
   return { status, text };
 }
 
-for (const release of ["25.10", "26"] as const) {
-  Deno.test(`the demo takes a disk through its life over both transports on ${release}`, async () => {
-    const { status, text } = await demo({ release });
-    assertEquals(status, 0, text);
-    assertMatch(text, /\ndemo: ok\n$/);
-    assertStringIncludes(text, "A disk over iSCSI");
-    assertStringIncludes(text, "A disk over NVMe/TCP");
-  });
-}
+Deno.test("the demo takes a disk through its life over both transports on 26", async () => {
+  const { status, text } = await demo({ release: "26" });
+  assertEquals(status, 0, text);
+  assertMatch(text, /\ndemo: ok\n$/);
+  assertStringIncludes(text, "A disk over iSCSI");
+  assertStringIncludes(text, "A disk over NVMe/TCP");
+});
 
 Deno.test("the demo's JSON has every step with its array calls and what the node saw", async () => {
-  const { text } = await demo({ json: true });
+  const { status, text } = await demo({ json: true });
   const report = JSON.parse(text);
-  assertEquals([report.schemaVersion, report.ok, report.failedAt], [1, true, null]);
+  assertEquals([status, report.schemaVersion, report.ok, report.failedAt], [0, 1, true, null]);
   const step = report.steps.find((one: { asked: string }) => one.asked === "activate_volume");
   assert(step.arrayCalls.length > 0 && step.log.length > 0 && Number.isInteger(step.ms));
 });
@@ -52,7 +50,7 @@ for (
       method: "nvmet.namespace.delete",
       do: "error",
       errno: 5,
-    }], "The worker removes it"],
+    }], "The backup is done"],
     [
       "an extent that cannot be created",
       [{ method: "iscsi.extent.create", do: "error", errno: 5 }],
