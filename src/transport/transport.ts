@@ -157,6 +157,13 @@ export interface Transport {
    * size anew, which may have shrunk; nobody may use it since before the change. Fine when it is not there.
    */
   dropCaches(identity: DiskIdentity, deadline: Deadline): Promise<void>;
+  /**
+   * Lets what waits on this node for a disk that the array has no longer fail, instead of waiting for ever; for a
+   * disk whose guest has stopped. Never while a path is only lost.
+   *
+   * @returns whether there may be such waiters.
+   */
+  failWaiting(identity: DiskIdentity, deadline: Deadline): Promise<boolean>;
   /** Lets the node forget the disk: map and paths. Fine when it is not there. */
   detach(identity: DiskIdentity, deadline: Deadline): Promise<void>;
 }

@@ -4,7 +4,8 @@ import { TnblockError } from "../common/error.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { describeClones, readingOf } from "./reading.ts";
+import { ownReading } from "./own_reading.ts";
+import { describeClones } from "./reading.ts";
 import type { Storage } from "./storage.ts";
 
 /** Most that a message names. */
@@ -36,7 +37,7 @@ export async function refuseDependents(
   const paths = clones.map(({ name }) => name);
   const own = options.sparingOwn === true && paths.length > 0
     ? (await zvols.readSome(array, paths, wait))
-      .filter((clone) => readingOf(clone)?.node === storage.node).map(({ name }) => name)
+      .filter((clone) => ownReading(storage, array, clone) !== undefined).map(({ name }) => name)
     : [];
   const held = all.filter((snapshot) => snapshot.holds.length > 0);
   const what = [

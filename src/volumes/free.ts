@@ -17,7 +17,14 @@ import {
 import type { Caller } from "../truenas/caller.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import type * as zvols from "../truenas/zvols.ts";
-import { detachVolume, refuseUsers, withVolumeLock } from "./attachment.ts";
+import {
+  detachVolume,
+  isSameDisk,
+  letGoOfKnown,
+  refuseKnownUsers,
+  refuseUsers,
+  withVolumeLock,
+} from "./attachment.ts";
 import { refuseProtected } from "./attributes.ts";
 import { refuseDependents } from "./dependents.ts";
 import { destroyZvol, refuseExports } from "./destroy.ts";
@@ -225,10 +232,15 @@ async function letGo(
   volume: VolumeRef,
   identity: DiskIdentity | undefined,
 ): Promise<void> {
-  const known = (await readKnownDisk(storage, volume.zvol))?.identity;
-  const disks = [identity, known].filter((disk) => disk !== undefined);
-  for (const disk of disks) await refuseUsers(storage, volume, disk);
-  for (const disk of disks) await detachVolume(storage, volume, disk);
+  const known = await readKnownDisk(storage, volume.zvol);
+  const older = known !== undefined && identity !== undefined &&
+      isSameDisk(known.identity, identity)
+    ? undefined
+    : known;
+  if (identity !== undefined) await refuseUsers(storage, volume, identity);
+  if (older !== undefined) await refuseKnownUsers(storage, volume, older);
+  if (identity !== undefined) await detachVolume(storage, volume, identity);
+  if (older !== undefined) await letGoOfKnown(storage, volume, older);
 }
 
 function isSame(made: Pick<Unfinished, "guid" | "createdMs"> | null, zvol: zvols.Zvol): boolean {

@@ -13,7 +13,16 @@ import { arrayErrorIn, hasDependents, isUnknownOutcome } from "../truenas/errors
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { attachDisk } from "./activate.ts";
-import { detachVolume, inWords, linkOf, refuseUsers, withVolumeLock } from "./attachment.ts";
+import {
+  detachVolume,
+  inWords,
+  isSameDisk,
+  letGoOfKnown,
+  linkOf,
+  refuseKnownUsers,
+  refuseUsers,
+  withVolumeLock,
+} from "./attachment.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { blockersInWords, type RollbackView, viewRollback } from "./rollback_possible.ts";
@@ -46,9 +55,11 @@ export async function rollBack(
     const view = await viewRollback(storage, array, volume, name);
     if (view.newer.length > 0) throw await newerExist(storage, array, volume, name, view);
     const known = await readKnownDisk(storage, volume.zvol);
-    const disks = [view.volume.export.identity, known?.identity].filter((one) => one !== undefined);
+    const { identity } = view.volume.export;
+    const older = known !== undefined && !isSameDisk(known.identity, identity) ? known : undefined;
     const refuseUse = async () => {
-      for (const disk of disks) await refuseUsers(storage, volume, disk);
+      await refuseUsers(storage, volume, identity);
+      if (older !== undefined) await refuseKnownUsers(storage, volume, older);
       await refuseRunningElsewhere(storage, volume, "roll back");
     };
     await refuseUse();
@@ -56,10 +67,11 @@ export async function rollBack(
     storage.deadline.check();
     const deadline = storage.undoDeadline();
     // Without the disk no cache of this node can outlive the rollback.
-    for (const disk of disks) await detachVolume(storage, volume, disk, deadline);
+    await detachVolume(storage, volume, identity, deadline);
+    if (older !== undefined) await letGoOfKnown(storage, volume, older, deadline);
     try {
       const doubt = await rollBackWithSize(storage, array, view, deadline, refuseUse);
-      await dropCaches(storage, volume, disks, deadline);
+      await dropCaches(storage, volume, identity, deadline);
       if (doubt !== undefined) throw doubt;
     } finally {
       // Also after a failure: the disk is there for this node as it was before.
@@ -202,11 +214,11 @@ async function followSize(
 async function dropCaches(
   storage: Storage,
   volume: VolumeRef,
-  disks: readonly DiskIdentity[],
+  identity: DiskIdentity,
   deadline: Deadline,
 ): Promise<void> {
   try {
-    for (const disk of disks) await storage.transport.dropCaches(disk, deadline);
+    await storage.transport.dropCaches(identity, deadline);
   } catch (error) {
     throw withContext(
       error,

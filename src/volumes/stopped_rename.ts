@@ -3,10 +3,10 @@
  * configuration still has: it is taken back, so that the old name is whole again. Whoever renames holds the
  * lock of that name on the guest's node, so that none that is under way is met here.
  */
-import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { isOfOperation, isRenameBegun } from "./ownership.ts";
+import { moveBack } from "./move.ts";
+import { isRenameBegun } from "./ownership.ts";
 import type { ResolvedVolume } from "./resolve.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
@@ -34,28 +34,16 @@ export async function takeBackStopped(
   const { transport, deadline, log } = storage;
   const path = zvolPath(storage, name);
   deadline.check();
-  if (found.zvol.name !== path) {
-    await renameBack(array, found.zvol, path);
-    log.info(`"${found.zvol.name}" is "${path}" again: its rename had stopped half-way`);
-  }
   const on = { ...found.export, enabled: true };
-  if (!found.export.enabled) {
+  if (found.zvol.name !== path) {
+    // With the export on, and loaded again after a reload that met the zvol at its new path.
+    await moveBack(storage, array, found);
+    log.info(`"${found.zvol.name}" is "${path}" again: its rename had stopped half-way`);
+  } else if (!found.export.enabled) {
     await transport.repoint(array, on, path, deadline);
     log.info(`the export of "${path}" is on again: a rename that stopped had switched it off`);
   }
   const none = { "tnblock:rename-to": undefined, "tnblock:rename-id": undefined };
   await zvols.setUserProperties(array, path, none);
   return { zvol: { ...found.zvol, name: path }, export: on };
-}
-
-/** The answer may be lost, not necessarily the deed. */
-async function renameBack(array: Caller, zvol: zvols.Zvol, path: string): Promise<void> {
-  try {
-    await zvols.rename(array, zvol.name, path);
-  } catch (error) {
-    if (!isUnknownOutcome(error) && !isExists(error)) throw error;
-    const now = await zvols.read(array, path);
-    const operation = zvol.userProperties["tnblock:op"];
-    if (now === undefined || operation === undefined || !isOfOperation(now, operation)) throw error;
-  }
 }

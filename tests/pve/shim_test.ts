@@ -19,7 +19,17 @@ function testFile(file: string, json: "present" | "absent"): void {
   });
 }
 
-for (const file of ["registration.t", "names.t", "failures.t", "surroundings.t", "drive.t", "transfer.t", "features.t"]) {
+for (
+  const file of [
+    "registration.t",
+    "names.t",
+    "failures.t",
+    "surroundings.t",
+    "drive.t",
+    "transfer.t",
+    "features.t",
+  ]
+) {
   testFile(file, "present");
 }
 for (const json of ["present", "absent"] as const) {

@@ -114,3 +114,24 @@ both("the stale name of a volume does not end the reading of today's snapshot", 
   assertEquals(reply.error?.code, "volume-replaced");
   assertEquals(await zvolNames(place), zvols);
 });
+
+Deno.test("iscsi: what waits for a disk that was freed elsewhere fails once the node lets go, but not for a path that is lost", async () => {
+  for (const isFreed of [true, false]) {
+    await using place = await Place.start("iscsi", { nodes: ["pve1", "pve2"] });
+    const volname = await place.alloc();
+    await place.must("activate_volume", { volname });
+    await place.holdOpen(volname);
+    if (isFreed) {
+      await place.must("free_image", { volname, isBase: 0, finish: true }, { node: "pve2" });
+    } else {
+      for (const portal of place.simulator.ready.portals.iscsi) {
+        const [address = "", port] = portal.split(":");
+        await place.player.setPortalUp(address, Number(port), false);
+      }
+    }
+    const reply = await place.ask("deactivate_volume", { volname }, { deadlineMs: 20_000 });
+    assertEquals(reply.error?.code, "in-use");
+    const fails = place.log.some((line) => line.includes("what waits for it fails"));
+    assertEquals([isFreed, fails], [isFreed, isFreed]);
+  }
+});

@@ -139,6 +139,27 @@ export async function detach(
   await Promise.all(paths.map((path) => deleteDisk(host, path, deadline.signal)));
 }
 
+/**
+ * Stops the map's queueing when every path below it has answered, in a session that is logged in, that there is
+ * no such LUN any more: its size is 0 then. Such a path is not lost, and nothing brings it back.
+ */
+export async function failWaiting(
+  parts: IscsiNodeParts,
+  identity: LunIdentity,
+  deadline: Deadline,
+): Promise<boolean> {
+  const { host, settings } = parts;
+  const { map, paths } = await holdingOf(parts, identity);
+  if (map === undefined || paths.length === 0) return false;
+  const { verified } = await rescanAll(parts, paths, await liveSessions(parts), deadline);
+  const now = await findScsiPaths(host.files, { iqn: settings.targetIqn });
+  const isGone = paths.every(({ name }) =>
+    verified.has(name) && now.some((path) => path.name === name && path.sizeBytes === 0)
+  );
+  if (isGone) await disableQueueing(host, map, deadline.signal);
+  return isGone;
+}
+
 async function useSingle(
   parts: IscsiNodeParts,
   identity: LunIdentity,

@@ -43,6 +43,7 @@ export function iscsiTransport(
       disk.attached(all, lunOf(identity), size, whole, deadline),
     users: (identity) => disk.users(all, lunOf(identity)),
     dropCaches: (identity, deadline) => disk.dropCaches(all, lunOf(identity), deadline),
+    failWaiting: (identity, deadline) => disk.failWaiting(all, lunOf(identity), deadline),
     detach: (identity, deadline) => disk.detach(all, lunOf(identity), deadline),
   };
 }

@@ -38,6 +38,8 @@ export function nvmeTransport(
     attached: (identity, size) => node.attached(all, uuidOf(identity), size),
     users: (identity) => node.users(all, uuidOf(identity)),
     dropCaches: (identity, deadline) => node.dropCaches(all, uuidOf(identity), deadline),
+    // A namespace that is gone takes its disk along: nothing waits for it.
+    failWaiting: () => Promise.resolve(false),
     // The disk stays while the namespace is there: native multipath has no per-node detach.
     detach: () => Promise.resolve(),
   };

@@ -591,62 +591,6 @@ both(
   },
 );
 
-both(
-  "the former name of a reassigned volume starts no guest on a node that had it attached",
-  async (place) => {
-    const volname = await place.alloc();
-    await place.must("activate_volume", { volname }, { node: "pve2" });
-    await place.must("rename_volume", { volname, targetVmid: 200 });
-    const reply = await place.ask("activate_volume", { volname }, { node: "pve2" });
-    assertEquals(reply.ok, false);
-  },
-  { nodes: NODES },
-);
-
-both(
-  "a base whose blocks an administrator gave to a clone is freed without the clone, and not the other way round",
-  async (place) => {
-    const volname = await place.alloc();
-    await place.must("activate_volume", { volname });
-    await writeContent(place, volname, "content");
-    const base = await place.must("create_base", { volname });
-    const clone = await place.must("clone_image", { volname: base, vmid: 101 });
-    await place.array((nas) => nas.zvols.promote(zvolOf(place, "vm-101-disk-0")));
-    const refused = await place.ask("free_image", { volname: clone, finish: true });
-    assertEquals(refused.error?.code, "has-dependents");
-    assertStringIncludes(refused.error?.message ?? "", "base-100-disk-0");
-    await place.must("free_image", { volname: base, finish: true });
-    await place.must("activate_volume", { volname: clone });
-    assertEquals(await contentOf(place, clone, 7), "content");
-  },
-);
-
-both(
-  "a free is refused before its first write when a clone was made between its two steps",
-  async (place) => {
-    const volname = await place.alloc();
-    const base = await place.must("create_base", { volname });
-    const { token } = await place.must("free_image", { volname: base, isBase: 1 });
-    const clone = await place.must("clone_image", { volname: base, vmid: 101 });
-    const reply = await place.ask("free_image_finish", { token });
-    assertEquals(reply.error?.code, "has-dependents");
-    await place.must("activate_volume", { volname: base });
-    await place.must("activate_volume", { volname: clone });
-  },
-);
-
-Deno.test("iscsi: a clone has the logical blocks of its source, whatever the storage is set to by now", async () => {
-  await using place = await Place.start("iscsi", { release: "25.10" });
-  const options = { config: { "tnb-extent-blocksize": 4096 } };
-  const args = { vmid: 100, format: "raw", name: null, sizeKiB: 65536 };
-  const volname = await place.must("alloc_image", args, options);
-  await place.must("volume_snapshot", { volname, snapshot: "before" });
-  await place.must("clone_image", { volname, vmid: 101, snapshot: "before" });
-  await place.must("activate_volume", { volname, snapshot: "before" });
-  const { extents = [] } = await place.objects();
-  assertEquals(extents.map((row) => row.blocksize), [4096, 4096, 4096]);
-});
-
 Deno.test("iscsi: a shrinking rollback that an administrator did in TrueNAS is told with its remedy", async () => {
   await using place = await Place.start("iscsi");
   const volname = await place.alloc();
