@@ -77,6 +77,7 @@ export async function attachDisk(
   await withDiskLock(
     storage,
     disk.identity,
+    deadline,
     () => writeKnownDisk(storage, attachName(volume), disk),
   );
   const attached = await storage.transport.attach(disk.identity, size, deadline);

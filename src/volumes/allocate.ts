@@ -25,6 +25,8 @@ export interface NewVolume {
   readonly name?: string;
   /** ... or its beginning, which gets the first free number from 0 to 999. */
   readonly prefix?: string;
+  /** User properties beside the marks, from the zvol's path. */
+  readonly also?: (path: string) => Readonly<Record<string, string>>;
   /** An existing volume of ours of that name is the answer, not an error (cloud-init). */
   readonly repeatable: boolean;
 }
@@ -92,7 +94,11 @@ async function create(
       zvol,
       operation,
       groundwork,
-      make: () => createZvol(storage, array, zvol, size, operation),
+      make: () =>
+        createZvol(storage, array, zvol, size, {
+          ...marks(storage, zvol, operation),
+          ...wanted.also?.(zvolPath(storage, zvol)),
+        }),
     });
     return { zvol, tag: tagOf(made.identity), isNew: true };
   };
@@ -130,7 +136,7 @@ async function createZvol(
   array: Caller,
   zvol: string,
   size: VolumeSize,
-  operation: string,
+  userProperties: Readonly<Record<string, string>>,
 ): Promise<void> {
   const { settings } = storage;
   await zvols.create(array, {
@@ -139,7 +145,7 @@ async function createZvol(
     volblocksize: size.blockSize < 1024 ? String(size.blockSize) : `${size.blockSize / 1024}K`,
     sparse: settings.sparse,
     ...(settings.compression === undefined ? {} : { compression: settings.compression }),
-    userProperties: marks(storage, zvol, operation),
+    userProperties,
   });
 }
 

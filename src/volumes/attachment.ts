@@ -3,11 +3,11 @@
  * disk that the link must lead to.
  */
 import type { Deadline } from "../common/deadline.ts";
-import { TnblockError } from "../common/error.ts";
+import { TnblockError, withContext } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { sameTag } from "../common/volume.ts";
 import { attempt } from "../host/failure.ts";
-import { LINK_FOLDER, linkPath, readLinkTarget, removeLink } from "../host/links.ts";
+import { ensureLink, LINK_FOLDER, linkPath, readLinkTarget, removeLink } from "../host/links.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
 import { forgetKnownDisk, type KnownDisk, knownNames, readKnownDisk } from "./known_disks.ts";
 import type { Storage } from "./storage.ts";
@@ -159,10 +159,11 @@ export async function otherKnownNames(
 export async function withDiskLock<T>(
   storage: Storage,
   identity: DiskIdentity,
+  deadline: Deadline,
   work: () => Promise<T>,
 ): Promise<T> {
   const id = identity.kind === "iscsi" ? identity.naa : identity.uuid;
-  const { host, settings, deadline } = storage;
+  const { host, settings } = storage;
   const release = await attempt(
     `Cannot work on the disk ${id} beside another operation on it`,
     () => host.lock(`disk-${settings.id}-${id}`, deadline.bounds(VOLUME_LOCK_MS)),
@@ -207,7 +208,7 @@ export async function letGoOfKnown(
   deadline: Deadline = storage.deadline,
 ): Promise<void> {
   const { identity } = known;
-  await withDiskLock(storage, identity, async () => {
+  await withDiskLock(storage, identity, deadline, async () => {
     if (await hasOtherName(storage, volume, identity)) {
       await forget(storage, volume);
     } else {
@@ -288,7 +289,23 @@ export async function detachVolume(
   identity: DiskIdentity,
   deadline: Deadline = storage.deadline,
 ): Promise<void> {
-  await removeLink(storage.host, linkOf(storage, volume));
-  await storage.transport.detach(identity, deadline);
+  const link = linkOf(storage, volume);
+  const target = await readLinkTarget(storage.host, link);
+  await removeLink(storage.host, link);
+  try {
+    await storage.transport.detach(identity, deadline);
+  } catch (error) {
+    // Somebody uses it after all: it is there for them as it was.
+    if (target !== undefined) await putBack(storage, link, target);
+    throw withContext(error, `Cannot let go of ${inWords(volume)}`);
+  }
   await forgetKnownDisk(storage, attachName(volume));
+}
+
+async function putBack(storage: Storage, link: string, target: string): Promise<void> {
+  try {
+    await ensureLink(storage.host, link, target);
+  } catch (error) {
+    storage.log.warning(error instanceof Error ? error.message : String(error));
+  }
 }

@@ -36,7 +36,7 @@ import { letGoOfReadings } from "./remove_reading.ts";
 import { requireKind, requireOurs, requireTag } from "./resolve.ts";
 import type { Storage } from "./storage.ts";
 import {
-  isNoted,
+  isWithdrawn,
   readUnfinished,
   rowsSchema,
   type Unfinished,
@@ -54,7 +54,7 @@ const tokenSchema = v.object({
   /** Rows of the export that was seen; empty when there was none. */
   rows: rowsSchema,
   /** Whether the free was noted for the cluster: a note that is gone then was withdrawn. */
-  noted: v.boolean(),
+  noted: v.optional(v.boolean(), false),
 });
 
 type FreeToken = v.InferOutput<typeof tokenSchema>;
@@ -82,10 +82,11 @@ export async function prepareFree(
       return undefined;
     }
     const isRead = await refuse(storage, array, volume, zvol, rows);
-    await letGo(storage, volume, found.kind === "ours" ? found.export.identity : undefined);
+    const identity = found.kind === "ours" ? found.export.identity : undefined;
     if (zvol !== undefined && isRead) {
-      await letGoOfReadings(storage, array, zvol.name, storage.deadline);
+      await letGoOfReadersFirst(storage, array, volume, zvol, identity);
     }
+    await letGo(storage, volume, identity);
     const made = zvol === undefined ? null : { guid: zvol.guid ?? null, createdMs: zvol.createdMs };
     const begun = made === null ? undefined : { ...made, rows };
     const token: FreeToken = {
@@ -111,7 +112,7 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
     const { zvol, found } = await look(storage, array, plan.zvol, storage.deadline);
     // Made anew since: today's disk of that name is none of ours to free.
     if (zvol !== undefined && !isSame(plan.made, zvol)) return null;
-    if (plan.noted && !await isNoted(storage, plan.zvol)) {
+    if (plan.noted && await isWithdrawn(storage, plan.zvol)) {
       storage.log.info(`"${plan.zvol}" is not freed: it was handed out again, or is gone already`);
       return null;
     }
@@ -123,10 +124,11 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
       const tag = identity === undefined ? undefined : tagOf(identity);
       const isRead = await refuse(storage, array, { zvol: plan.zvol, tag }, zvol, rows);
       // It may have been attached again since the first step.
-      await letGo(storage, { zvol: plan.zvol, tag: undefined }, identity);
+      const place = { zvol: plan.zvol, tag: undefined };
       if (zvol !== undefined && isRead) {
-        await letGoOfReadings(storage, array, zvol.name, storage.deadline);
+        await letGoOfReadersFirst(storage, array, place, zvol, identity);
       }
+      await letGo(storage, place, identity);
     }
     storage.deadline.check();
     const deadline = storage.undoDeadline();
@@ -224,6 +226,18 @@ async function rowsToRemove(
     );
   }
   return rows;
+}
+
+/** A snapshot that is still read refuses the whole free, before the disk itself is let go of. */
+async function letGoOfReadersFirst(
+  storage: Storage,
+  array: Caller,
+  volume: VolumeRef,
+  zvol: zvols.Zvol,
+  identity: DiskIdentity | undefined,
+): Promise<void> {
+  if (identity !== undefined) await refuseUsers(storage, volume, identity);
+  await letGoOfReadings(storage, array, zvol.name, storage.deadline);
 }
 
 /** Makes this node forget the disk, and what it knew under the name before; refuses while either is used. */

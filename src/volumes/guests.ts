@@ -45,9 +45,10 @@ export async function refuseRunningElsewhere(
       "in-use",
       `Cannot ${doing} the volume "${volume.zvol}": it is named by ${inWords(guest)}`,
       {
-        hint:
-          `Stop the guest or take the disk from it on node ${guest.node}; if that node is gone for good, ` +
-          "set tnb-force-free 1 on the storage for this once",
+        hint: `Stop the guest or take the disk from it on node ${guest.node}` +
+          (doing === "free"
+            ? "; if that node is gone for good, set tnb-force-free 1 on the storage for this once"
+            : ""),
       },
     );
   }

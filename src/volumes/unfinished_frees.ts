@@ -33,8 +33,12 @@ const schema = v.object({
   rows: rowsSchema,
 });
 
+function folderOf(storage: Storage): string {
+  return `/etc/pve/priv/tnblock/freeing/${storage.settings.id}`;
+}
+
 function fileOf(storage: Storage, zvol: string): string {
-  return `/etc/pve/priv/tnblock/freeing/${storage.settings.id}/${zvol}`;
+  return `${folderOf(storage)}/${zvol}`;
 }
 
 function nameOf(volume: VolumeRef): string {
@@ -56,9 +60,12 @@ export async function readUnfinished(
   }
 }
 
-/** Whether any free of the zvol is noted, by whichever name. */
-export async function isNoted(storage: Storage, zvol: string): Promise<boolean> {
-  return await storage.host.files.readText(fileOf(storage, zvol)) !== undefined;
+/**
+ * Whether a note that was kept has been taken away. Without the folder pmxcfs itself is away, which says nothing.
+ */
+export async function isWithdrawn(storage: Storage, zvol: string): Promise<boolean> {
+  const notes = await storage.host.files.list(folderOf(storage));
+  return notes !== undefined && !notes.includes(zvol);
 }
 
 /**

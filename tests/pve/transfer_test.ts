@@ -121,6 +121,18 @@ for (const transport of TRANSPORTS) {
     assertEquals(await left(place), NOTHING, `${reply.error?.message}\n${place.log.join("\n")}`);
   });
 
+  test("only an import under way is aborted, no other volume", async () => {
+    await using place = await Place.start(transport);
+    const other = await place.alloc();
+    const { volname } = await place.must("volume_import_prepare", { vmid: 101, size: SIZE });
+    await place.must("volume_import_finish", { volname });
+    for (const one of [other, volname]) {
+      const reply = await place.ask("volume_import_abort", { volname: one });
+      assertEquals(reply.error?.code, "not-ours");
+    }
+    assertEquals((await place.must("list_images")).length, 2);
+  });
+
   test("an import that nobody hears of is taken back", async () => {
     await using place = await Place.start(transport);
     const { reply, settled, undelivered } = answer(

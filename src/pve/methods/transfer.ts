@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { TnblockError } from "../../common/error.ts";
 import { linkPath } from "../../host/links.ts";
 import { finishCopy, prepareExport } from "../../volumes/export_volume.ts";
-import { abortImport, prepareImport } from "../../volumes/import_volume.ts";
+import { abortImport, finishImport, prepareImport } from "../../volumes/import_volume.ts";
 import type { Storage } from "../../volumes/storage.ts";
 import { formatVolumeName, isCloudInit, ownerOf, parseVolumeName } from "../volume_name.ts";
 import { amount, type Method, parseArgs, Revocable, vmid, volname } from "./method.ts";
@@ -48,6 +48,6 @@ export const TRANSFER_METHODS: Readonly<Record<string, Method>> = {
   volume_export_prepare: prepareExportOf,
   volume_export_finish: (storage, args) => finishCopy(storage, nameOf(args)),
   volume_import_prepare: prepareImportOf,
-  volume_import_finish: (storage, args) => finishCopy(storage, nameOf(args)),
+  volume_import_finish: (storage, args) => finishImport(storage, nameOf(args)),
   volume_import_abort: (storage, args) => abortImport(storage, nameOf(args)),
 };

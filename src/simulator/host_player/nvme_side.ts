@@ -3,7 +3,7 @@
  * and the disks that follow the array's namespaces by themselves.
  */
 
-import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import type { Sessions, SubsystemExport } from "../exports.ts";
 import { breathe, type Node, sourceAddress } from "./node.ts";
 import { Numbers } from "./numbers.ts";
@@ -59,6 +59,8 @@ export class NvmeSide {
   /** Answers a connect string in `/dev/nvme-fabrics`, if there is one; says whether there was. */
   async pollFabrics(): Promise<boolean> {
     const path = this.#node.tree.at("/dev/nvme-fabrics");
+    // A node whose module was unloaded has no such file.
+    if (!existsSync(path)) return false;
     const text = readFileSync(path, "utf8");
     // Without its newline the line is still being written; what begins so is our own.
     if (!text.endsWith("\n") || /^(instance=|error=)/.test(text)) return false;
