@@ -73,7 +73,7 @@ function newest(folder: string): number {
   );
 }
 
-async function runSuite(suite: VmSuite, vm: Vm): Promise<void> {
+async function runSuite(suite: VmSuite, vm: Vm, secondVm: () => Promise<Vm>): Promise<void> {
   const usesProduct = suite.needsProduct === true;
   if (usesProduct) {
     await stopKernelArray(vm);
@@ -81,18 +81,23 @@ async function runSuite(suite: VmSuite, vm: Vm): Promise<void> {
   }
   for (const one of suite.cases) {
     if (only === undefined || only.some((text) => one.name.includes(text))) {
-      await runCase(suite, one, vm);
+      await runCase(suite, one, vm, secondVm);
     }
   }
-  if (usesProduct) await runCase(suite, REMOVAL, vm);
+  if (usesProduct) await runCase(suite, REMOVAL, vm, secondVm);
 }
 
-async function runCase(suite: VmSuite, { name, run }: VmCase, vm: Vm): Promise<void> {
+async function runCase(
+  suite: VmSuite,
+  { name, run }: VmCase,
+  vm: Vm,
+  secondVm: () => Promise<Vm>,
+): Promise<void> {
   const begun = Date.now();
   const notes: string[] = [];
   let failure: unknown;
   try {
-    await run({ vm, note: (line) => notes.push(line) });
+    await run({ vm, secondVm, note: (line) => notes.push(line) });
     counts.passed++;
   } catch (error) {
     failure = error;
@@ -131,31 +136,46 @@ const REMOVAL: VmCase = {
 /** Suites that ask for the same machine share one. */
 async function runSuites(suites: readonly VmSuite[]): Promise<void> {
   const image = await ensureImage();
-  const machines = Map.groupBy(suites, (suite) => (suite.kernelArguments ?? []).join(" "));
-  for (const [kernelArguments, group] of machines) {
+  const kinds = Map.groupBy(suites, (suite) => (suite.kernelArguments ?? []).join(" "));
+  for (const [kernelArguments, group] of kinds) {
     const interruption = new AbortController();
-    let machine: Machine | undefined;
+    const machines: Machine[] = [];
+    const stopAll = async () => {
+      // The second machine's wires end in the first.
+      for (const machine of machines.toReversed()) await machine.stop();
+    };
     const interrupted = () => {
       interruption.abort();
-      machine?.stop().then(() => Deno.exit(130));
+      stopAll().then(() => Deno.exit(130));
     };
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       Deno.addSignalListener(signal, interrupted);
     }
     try {
-      machine = await bootMachine({
-        image,
-        lifetimeSeconds: LIFETIME_SECONDS,
-        kernelArguments: kernelArguments === "" ? [] : kernelArguments.split(" "),
-        signal: interruption.signal,
-      });
-      const vm = new Vm(machine);
-      for (const suite of group) await runSuite(suite, vm);
+      const boot = async (wiredTo?: Machine) => {
+        const machine = await bootMachine({
+          image,
+          lifetimeSeconds: LIFETIME_SECONDS,
+          kernelArguments: kernelArguments === "" ? [] : kernelArguments.split(" "),
+          signal: interruption.signal,
+          ...wiredTo === undefined ? {} : { wiredTo },
+        });
+        machines.push(machine);
+        return machine;
+      };
+      const vm = new Vm(await boot());
+      let second: Promise<Vm> | undefined;
+      const bootSecond = async () => {
+        const other = new Vm(await boot(vm.machine), vm);
+        await installProduct(other);
+        return other;
+      };
+      for (const suite of group) await runSuite(suite, vm, () => second ??= bootSecond());
     } finally {
       for (const signal of ["SIGINT", "SIGTERM"] as const) {
         Deno.removeSignalListener(signal, interrupted);
       }
-      await machine?.stop();
+      await stopAll();
     }
   }
 }

@@ -11,6 +11,8 @@ packages=(
   udev kmod iproute2 procps socat jq strace xfsprogs # the machine itself, and looking into it
   open-iscsi multipath-tools nvme-cli                # the initiators; nvme-cli for diagnosis only
   qemu-utils                                         # qemu-img and qemu-io open disks as a guest does
+  lvm2                                               # what Proxmox VE asks all day, of every disk it sees
+  e2fsprogs                                          # the file systems of containers are ext4
   perl                                               # the shim is Perl, and JSON::PP is not in perl-base
 )
 # The kernel package is 108 MB of modules; these are the ones of use.

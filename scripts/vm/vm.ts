@@ -1,6 +1,7 @@
 /**
  * Starts and ends the test VM: QEMU on the image that `build_image.sh` made, with the checkout
  * shared read-only at /checkout, a folder of the run's own at /shared, and the agent on loopback.
+ * A second machine can be wired to the first: another node of the cluster, with a kernel of its own.
  */
 
 import { createServer } from "node:net";
@@ -12,6 +13,11 @@ const MEMORY_MIB = 2048;
 const DATA_DISK_BYTES = 8 * 1024 ** 3;
 /** An emulated boot takes 8 s on an idle machine of two cores; a loaded one needs several times that. */
 const BOOT_SECONDS = 180;
+/**
+ * The cables between two machines, each a socket: eth1 and eth2 are the two paths to the array, eth3
+ * leads to its API. Without a second machine they lie open.
+ */
+const WIRES = ["path0", "path1", "api"];
 
 /** A running machine. */
 export interface Machine {
@@ -20,6 +26,8 @@ export interface Machine {
   readonly forwardedPort: number;
   /** A folder of this run, which the guest sees as /shared. */
   readonly sharedFolder: string;
+  /** Where the ends of this machine's cables are, for a second machine to be wired to. */
+  readonly wireFolder: string;
   /** Runs a bash script in the guest, whatever its status. */
   shell(script: string, options?: { timeoutSeconds?: number }): Promise<ShellResult>;
   /** Ends QEMU and removes the run's folder. */
@@ -36,6 +44,8 @@ export interface BootOptions {
   readonly kernelArguments?: readonly string[];
   /** QEMU's processor model. Default `max`. */
   readonly cpu?: string;
+  /** A running machine, which has the array: this one is another node, without an array of its own. */
+  readonly wiredTo?: Machine;
   /** Ends a boot that is under way; a machine that is up is ended by `stop()`. */
   readonly signal?: AbortSignal;
 }
@@ -87,6 +97,7 @@ export async function bootMachine(options: BootOptions): Promise<Machine> {
     agentPort,
     forwardedPort,
     sharedFolder,
+    wireFolder: folder,
     shell: (script, { timeoutSeconds = 120 } = {}) => runInVm(agentPort, script, timeoutSeconds),
     async stop() {
       if (!ended) qemu.kill("SIGTERM");
@@ -118,8 +129,9 @@ function qemuArguments(
     forwards: Readonly<Record<number, number>>;
   },
 ): string[] {
+  const { wiredTo } = options;
   const kernelArguments = "console=ttyS0 quiet loglevel=3 panic=-1 net.ifnames=0 mitigations=off " +
-    "random.trust_cpu=on tsc=unstable";
+    `random.trust_cpu=on tsc=unstable${wiredTo === undefined ? "" : " vm.node=2"}`;
   const share = (tag: string, path: string, more: string) => [
     ...["-fsdev", `local,id=${tag},path=${path},security_model=none,multidevs=remap${more}`],
     ...["-device", `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
@@ -128,6 +140,14 @@ function qemuArguments(
     ...["-drive", `file=${file},format=raw,if=none,id=${id},cache=unsafe${more}`],
     // Without a serial number: no link in /dev/disk/by-id, as on a node before its first disk.
     ...["-device", `virtio-blk-pci,drive=${id}`],
+  ];
+  const wire = (name: string, number: number) => [
+    "-netdev",
+    `stream,id=${name},server=${wiredTo === undefined ? "on" : "off"},addr.type=unix,` +
+    `addr.path=${wiredTo?.wireFolder ?? run.folder}/${name}`,
+    // The hardware addresses that QEMU chooses by itself would be the same at both ends.
+    "-device",
+    `virtio-net-pci,netdev=${name},mac=52:54:00:00:0${wiredTo === undefined ? 1 : 2}:0${number}`,
   ];
   const forwards = Object.entries(run.forwards)
     .map(([here, there]) => `,hostfwd=tcp:127.0.0.1:${here}-:${there}`).join("");
@@ -140,7 +160,8 @@ function qemuArguments(
     ...drive("root", `${options.image}/root.img`, ",snapshot=on"),
     ...drive("data", run.dataDisk, ",discard=unmap"),
     ...["-netdev", `user,id=net,restrict=on${forwards}`],
-    ...["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"],
+    ...["-device", "virtio-net-pci,netdev=net", ...WIRES.flatMap(wire)],
+    ...["-device", "virtio-rng-pci"],
     ...share("checkout", CHECKOUT, ",readonly=on"),
     ...share("shared", run.sharedFolder, ""),
     ...["-serial", `file:${run.folder}/console.log`],

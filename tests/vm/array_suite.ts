@@ -1,7 +1,7 @@
 /** The simulated array's own data side: what the product is tested against must itself be right. */
 
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
-import { awaitLink, HOST_NQN, iscsiLogin, nvmeConnect, scanLun } from "./support/initiator.ts";
+import { awaitLink, iscsiLogin, nvmeConnect, scanLun } from "./support/initiator.ts";
 import {
   IQN,
   type KernelArray,
@@ -54,6 +54,64 @@ export const suite: VmSuite = {
       await array.call("rollback", A, "one");
       assertEquals(await vm.hash(disk, 16), first);
     }),
+
+    arrayCase("a rollback to a smaller size is told to nobody", async (vm, array) => {
+      await array.createZvol(A);
+      await array.createZvol(B);
+      await array.offer({ luns: { 5: A }, namespaces: { 7: B } });
+      await nvmeConnect(vm, PORTALS[0]);
+      await iscsiLogin(vm, PORTALS[0]);
+      const disk = await diskOf(vm, A, 5);
+      const namespace = await namespaceOf(vm, B);
+      const contents = [await vm.fill(disk), await vm.fill(namespace)];
+      for (const zvol of [A, B]) {
+        await array.call("createSnapshot", zvol, "one");
+        await array.resizeZvol(zvol, 96 * MIB);
+      }
+      const rescan = `echo 1 >/sys/block/$(basename $(readlink -f ${disk}))/device/rescan`;
+      await vm.sh(rescan);
+      for (const path of [disk, namespace]) {
+        await vm.until(`[ $(blockdev --getsize64 ${path}) = ${96 * MIB} ]`);
+        await vm.fill(path);
+      }
+      for (const zvol of [A, B]) await array.call("rollback", zvol, "one");
+      assertEquals([await vm.hash(disk), await vm.hash(namespace)], contents);
+
+      // nvmet looks when a host identifies the namespace; the iSCSI target only when it opens the zvol.
+      await vm.sh("echo 1 >/sys/class/nvme/nvme0/rescan_controller");
+      await vm.until(`[ $(blockdev --getsize64 ${namespace}) = ${64 * MIB} ]`);
+      await vm.sh(rescan);
+      assertEquals(await vm.sh(`blockdev --getsize64 ${disk}`), String(96 * MIB));
+      await array.offer({ luns: {}, namespaces: { 7: B } });
+      await array.offer({ luns: { 5: A }, namespaces: { 7: B } });
+      await vm.sh(rescan);
+      assertEquals(await vm.sh(`blockdev --getsize64 ${disk}`), String(64 * MIB));
+    }),
+
+    arrayCase(
+      "a promoted clone has its origin's snapshots, and everything goes with its zvol",
+      async (vm, array) => {
+        await array.createZvol(A);
+        await array.offer({ namespaces: { 7: A } });
+        await nvmeConnect(vm, PORTALS[0]);
+        const disk = await namespaceOf(vm, A);
+        const first = await vm.fill(disk);
+        await array.call("createSnapshot", A, "one");
+        const second = await vm.fill(disk);
+        await array.call("createSnapshot", A, "two");
+        await array.createZvol(B, 64 * MIB, `${A}@two`);
+        await array.call("promote", B);
+        await array.offer({});
+        await array.destroyZvol(A);
+        // As the simulated API does after the zvol.
+        await array.call("destroySnapshot", A, "two");
+        await array.offer({ namespaces: { 8: B } });
+        const clone = await namespaceOf(vm, B);
+        assertEquals(await vm.hash(clone), second);
+        await array.call("rollback", B, "one");
+        assertEquals(await vm.hash(clone), first);
+      },
+    ),
 
     arrayCase("a namespace has blocks of 512 bytes, as a zvol has", async (vm, array) => {
       await array.createZvol(A);
@@ -142,6 +200,9 @@ export const suite: VmSuite = {
         await assertRejects(() => array.call("destroyZvol", A), "users");
         await array.call("renameZvol", A, B);
         assertEquals(await vm.hash(`/dev/disk/by-id/wwn-0x${naaOf(A)}`), content);
+        // The next reload finds nothing under the old name.
+        await array.offer({ luns: {} });
+        await assertRejects(() => vm.hash(`/dev/disk/by-id/wwn-0x${naaOf(A)}`), "status");
         await array.call("renameZvol", B, A);
       },
     ),
@@ -185,13 +246,13 @@ export const suite: VmSuite = {
     arrayCase("DH-HMAC-CHAP is asked for", async (vm, array) => {
       await array.createZvol(A);
       const key = "DHHC-1:01:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYOtVl3:";
-      const hosts = [{ nqn: HOST_NQN, key, hash: "SHA-256", dhGroup: "2048-BIT" }];
+      const hosts = [{ nqn: vm.hostNqn, key, hash: "SHA-256", dhGroup: "2048-BIT" }];
       await array.offer({ namespaces: { 7: A }, subsystem: { allowAnyHost: false, hosts } });
       await assertRejects(() => nvmeConnect(vm, PORTALS[0]), "status");
       await nvmeConnect(vm, PORTALS[0], `,dhchap_secret=${key}`);
       await namespaceOf(vm, A);
       assertEquals((await array.sessions()).nvmet, [
-        { nqn: NQN, hostNqn: HOST_NQN, address: "10.99.0.2", portAddress: "10.99.0.1" },
+        { nqn: NQN, hostNqn: vm.hostNqn, address: "10.99.0.2", portAddress: "10.99.0.1" },
       ]);
     }),
 

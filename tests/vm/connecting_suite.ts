@@ -1,7 +1,8 @@
 /** How the product gets to its disks on real kernels: with secrets, and with a portal that is silent. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { forEachTransport, type Node, withNode } from "./support/product.ts";
+import type { Node } from "./support/node.ts";
+import { forEachTransport, withNode } from "./support/product.ts";
 import type { VmSuite } from "./support/suite.ts";
 import { PORTALS } from "./support/vm.ts";
 
@@ -82,6 +83,44 @@ export const suite: VmSuite = {
           note(await keptOut(named, { ...secrets, "tnb-chap-peer-password": "not-the-secret-2" }));
           assertEquals(await vm.sh("ls /sys/class/iscsi_session"), "");
           await named.setSecrets(secrets);
+          await isUsable(named);
+        }),
+    },
+
+    {
+      name: "nvme-tcp: DH-HMAC-CHAP one way lets in who has the key, and nobody else",
+      run: ({ vm, note }) =>
+        withNode(vm, "nvme-tcp", async (node) => {
+          await node.requireDhchap(KEY);
+          const strange = node.with({ "tnb-portals": node.array.portals.nvme[0] });
+          note(await keptOut(strange, { "tnb-dhchap-secret": WRONG_KEY }));
+          // A storage that wants the array to prove itself is not content with less.
+          const both = { "tnb-dhchap-secret": KEY, "tnb-dhchap-ctrl-secret": CONTROLLER_KEY };
+          note(await keptOut(strange, both));
+          assertEquals(await vm.leftovers(), []);
+          await node.setSecrets({ "tnb-dhchap-secret": KEY });
+          await isUsable(node);
+        }),
+    },
+
+    {
+      name: "iscsi: CHAP one way lets in who has the secret, and nobody else",
+      run: ({ vm, note }) =>
+        withNode(vm, "iscsi", async (node) => {
+          await node.requireChap({ user: CHAP.user, secret: CHAP.secret });
+          const named = node.with({ "tnb-chap-user": CHAP.user });
+          note(await keptOut(named, { "tnb-chap-password": "not-the-secret-1" }));
+          const other = node.with({ "tnb-chap-user": "somebody" });
+          note(await keptOut(other, { "tnb-chap-password": CHAP.secret }));
+          // A storage that wants the array to prove itself is not content with less.
+          const mutual = named.with({ "tnb-chap-peer-user": CHAP.peerUser });
+          const both = {
+            "tnb-chap-password": CHAP.secret,
+            "tnb-chap-peer-password": CHAP.peerSecret,
+          };
+          note(await keptOut(mutual, both));
+          assertEquals(await vm.sh("ls /sys/class/iscsi_session"), "");
+          await named.setSecrets({ "tnb-chap-password": CHAP.secret });
           await isUsable(named);
         }),
     },

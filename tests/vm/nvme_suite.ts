@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { awaitLink, nvmeConnect } from "./support/initiator.ts";
-import { uuidOf, withKernelArray } from "./support/kernel_array.ts";
+import { NQN, uuidOf, withKernelArray } from "./support/kernel_array.ts";
 import type { VmSuite } from "./support/suite.ts";
 import { PORTALS } from "./support/vm.ts";
 
@@ -12,6 +12,25 @@ const B = "tank/pve/vm-101-disk-0";
 export const suite: VmSuite = {
   name: "nvme",
   cases: [
+    {
+      name: "a kernel is one node: another host from another network namespace is one more path",
+      run: ({ vm }) =>
+        withKernelArray(vm, async (array) => {
+          await array.createZvol(A);
+          await array.offer({ namespaces: { 7: A } });
+          await nvmeConnect(vm, PORTALS[0]);
+          const host = "81f4c7de-2b60-4a39-bd0e-6a4c915fe702";
+          const options = `transport=tcp,traddr=${PORTALS[1]},trsvcid=4420,nqn=${NQN},` +
+            `hostnqn=nqn.2014-08.org.nvmexpress:uuid:${host},hostid=${host}`;
+          await vm.sh(`exec 9<>/dev/nvme-fabrics
+            nsenter --net=/run/netns/tgt bash -c "printf %s '${options}' >&9 && head -n 1 <&9"`);
+          await awaitLink(vm, `nvme-uuid.${uuidOf(A)}`);
+          assertEquals(await vm.sh("cat /sys/class/nvme/nvme*/hostid | sort -u | wc -l"), "2");
+          assertEquals(await vm.sh("ls /sys/class/nvme-subsystem | wc -l"), "1");
+          await vm.until("[ $(ls -d /sys/block/nvme0c*n1 | wc -l) = 2 ]");
+          assertEquals(await vm.sh("ls /dev/nvme*n*"), "/dev/nvme0n1");
+        }),
+    },
     {
       name: "namespace numbers above 1,000 are found, and the disk's number is not theirs",
       run: ({ vm, note }) =>

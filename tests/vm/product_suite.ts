@@ -2,13 +2,8 @@
 
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { MIB } from "./support/kernel_array.ts";
-import {
-  forEachTransport as forEach,
-  type Node,
-  SIZE_KIB,
-  withNode,
-  zvolOf,
-} from "./support/product.ts";
+import { type Node, SIZE_KIB, zvolOf } from "./support/node.ts";
+import { forEachTransport as forEach, withNode } from "./support/product.ts";
 import type { VmSuite } from "./support/suite.ts";
 import { PORTALS } from "./support/vm.ts";
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The rest of PID 1 in the test VM, started by /sbin/vm-boot: udev, the network, the array's network
-# namespace, and the agent that obeys the test runner. No systemd: this is ready in half the time.
+# namespace or the way to that of another machine, and the agent that obeys the test runner. No
+# systemd: this is ready in half the time.
 here=/checkout/scripts/vm/guest
 exec </dev/console >/dev/console 2>&1
 
@@ -11,7 +12,6 @@ mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t debugfs debugfs /sys/kernel/debug
 mkdir -p /run/lock /run/udev
-hostname vm
 ip link set lo up
 
 # As systemd sets them on a Proxmox VE node.
@@ -27,7 +27,9 @@ ip link set eth0 up
 # No default route: what looks for a portal that is away must not ask the machine outside for it.
 ip addr add 10.0.2.15/24 dev eth0
 
-. "$here/prepare_array.sh"
+if grep -qw vm.node=2 /proc/cmdline; then . "$here/prepare_second_node.sh"; else . "$here/prepare_array.sh"; fi
+modprobe -a nvme-tcp iscsi_tcp dm-multipath
+echo "InitiatorName=iqn.1993-08.org.debian:01:$(hostname)" >/etc/iscsi/initiatorname.iscsi
 socat TCP-LISTEN:7000,reuseaddr,fork EXEC:"/bin/bash $here/agent.sh" &
 echo "vm: ready at $(cut -d' ' -f1 /proc/uptime) s"
 # PID 1 must stay, and reap what it inherits.

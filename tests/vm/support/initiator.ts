@@ -1,15 +1,12 @@
 /** The initiator's side driven by hand, as an administrator would: for facts about the kernel. */
 
-import type { PortalAddress, Vm } from "./vm.ts";
+import { type PortalAddress, PORTALS, type Vm } from "./vm.ts";
 import { IQN, NQN } from "./kernel_array.ts";
-
-export const HOST_ID = "3c0b8a52-7f3e-4d8c-9a55-0d6f6d5c2b11";
-export const HOST_NQN = `nqn.2014-08.org.nvmexpress:uuid:${HOST_ID}`;
 
 /** Connects one controller; `extra` are more fabrics options. Answers as the kernel does. */
 export function nvmeConnect(vm: Vm, portal: PortalAddress, extra = ""): Promise<string> {
-  const options = `transport=tcp,traddr=${portal},trsvcid=4420,nqn=${NQN},hostnqn=${HOST_NQN},` +
-    `hostid=${HOST_ID},keep_alive_tmo=5,reconnect_delay=2,ctrl_loss_tmo=600${extra}`;
+  const options = `transport=tcp,traddr=${portal},trsvcid=4420,nqn=${NQN},hostnqn=${vm.hostNqn},` +
+    `hostid=${vm.hostId},keep_alive_tmo=5,reconnect_delay=2,ctrl_loss_tmo=600${extra}`;
   return vm.sh(`exec 9<>/dev/nvme-fabrics && printf %s '${options}' >&9 && head -n 1 <&9`);
 }
 
@@ -43,8 +40,8 @@ export async function scanLun(vm: Vm, lun: number): Promise<string[]> {
 
 /** Disconnects, logs out and removes all there is, and waits until it is gone. */
 export async function forgetEverything(vm: Vm): Promise<void> {
+  await vm.linkUp(...PORTALS);
   await vm.sh(`shopt -s nullglob
-    for link in t0 t1; do ip -n tgt link set $link up; done
     if pidof multipathd >/dev/null; then
       for map in /sys/block/dm-*; do
         multipathd disablequeueing map $(cat $map/dm/name) >/dev/null

@@ -7,10 +7,10 @@
  *                                               administrator could: the worst that can happen to a
  *                                               node's idea of which disk is which
  *     /remake ZVOL                              its namespace is made again under the same NSID
- *     /chap USER SECRET PEERUSER PEERSECRET     the target asks for mutual CHAP
- *     /dhchap HOSTNQN KEY CONTROLLERKEY         the subsystem lets this host in only, with these keys
+ *     /chap USER SECRET [PEERUSER PEERSECRET]   the target asks for CHAP, mutual with a peer
+ *     /dhchap HOSTNQN KEY [CONTROLLERKEY]       the subsystem lets this host in only, with these keys
  *
- * usage: kernel-simulator RELEASE FOLDER NETNS ADDRESS...
+ * usage: kernel-simulator RELEASE LISTEN FOLDER NETNS ADDRESS...
  */
 
 import { Buffer } from "node:buffer";
@@ -22,10 +22,12 @@ import { kernelDataSide } from "../../../src/simulator/kernel/kernel_data_side.t
 import { type ReleaseName, startSimulator } from "../../../src/simulator/simulator.ts";
 import type { Table } from "../../../src/simulator/table.ts";
 
-const [release = "25.10", directory = "/data", netns = "tgt", ...addresses] = process.argv.slice(2);
+const [release = "25.10", listen = "127.0.0.1", directory = "/data", netns = "tgt", ...addresses] =
+  process.argv.slice(2);
 
 const simulator = await startSimulator({
   release: release as ReleaseName,
+  listen: { address: listen, port: 0 },
   loginLimit: 0,
   dataSide: () => kernelDataSide({ directory, netns }),
   network: {
@@ -69,13 +71,17 @@ function requireChap(user = "", secret = "", peeruser = "", peersecret = ""): bo
   auth.insert({ tag: 1, user, secret, peeruser, peersecret });
   for (const row of target.all()) {
     const groups = (row.groups as JsonObject[])
-      .map((group) => ({ ...group, authmethod: "CHAP_MUTUAL", auth: 1 }));
+      .map((group) => ({
+        ...group,
+        authmethod: peeruser === "" ? "CHAP" : "CHAP_MUTUAL",
+        auth: 1,
+      }));
     target.patch(Number(row.id), { groups });
   }
   return true;
 }
 
-function requireDhchap(hostnqn = "", key = "", controllerKey = ""): boolean {
+function requireDhchap(hostnqn = "", key = "", controllerKey: string | null = null): boolean {
   const { host, hostSubsys, subsys } = simulator.world.tables;
   const { id } = host.insert({
     hostnqn,

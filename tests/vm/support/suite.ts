@@ -5,6 +5,11 @@ import type { Vm } from "./vm.ts";
 /** What a case may use. */
 export interface CaseContext {
   readonly vm: Vm;
+  /**
+   * Another node: a machine with a kernel of its own, wired to the array of `vm`. It boots when it is
+   * first asked for.
+   */
+  secondVm(): Promise<Vm>;
   /** Prints a line below the case's own: what was seen, for a fact worth knowing. */
   note(line: string): void;
 }

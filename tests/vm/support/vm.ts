@@ -8,18 +8,44 @@ import type { Machine } from "../../../scripts/vm/vm.ts";
 export const PORTALS = ["10.99.0.1", "10.99.1.1"] as const;
 export type PortalAddress = typeof PORTALS[number];
 
+const HOST_IDS = {
+  vm: "3c0b8a52-7f3e-4d8c-9a55-0d6f6d5c2b11",
+  vm2: "81f4c7de-2b60-4a39-bd0e-6a4c915fe702",
+} as const;
+
 /** What the Perl driver answers (`tests/pve/drive.pl`). */
 export type PerlAnswer =
   | { readonly ok: true; readonly result: unknown }
   | { readonly ok: false; readonly error: string };
 
+/** The array's ends of a second node's two paths. */
+const SECOND_NODE_WIRES = ["eth1", "eth2"];
+
 /** A running VM. */
 export class Vm {
   readonly machine: Machine;
+  /** The machine that the array is in: this one, unless it is a second node. */
+  readonly arrayVm: Vm;
   #files = 0;
 
-  constructor(machine: Machine) {
+  /** @param arrayVm given for a second node: the first, which has the array. */
+  constructor(machine: Machine, arrayVm?: Vm) {
     this.machine = machine;
+    this.arrayVm = arrayVm ?? this;
+  }
+
+  /** The node's name, as `hostname` says it. */
+  get name(): keyof typeof HOST_IDS {
+    return this.arrayVm === this ? "vm" : "vm2";
+  }
+
+  /** How the node introduces itself to an NVMe array. */
+  get hostId(): string {
+    return HOST_IDS[this.name];
+  }
+
+  get hostNqn(): string {
+    return `nqn.2014-08.org.nvmexpress:uuid:${this.hostId}`;
   }
 
   /** Runs a bash script; answers with its output, without the last line's end. Fails unless it succeeds. */
@@ -72,11 +98,18 @@ export class Vm {
    * and its route, and gets no answer.
    */
   async linkDown(portal: PortalAddress): Promise<void> {
-    await this.sh(`ip -n tgt link set t${PORTALS.indexOf(portal)} down`);
+    await this.arrayVm.sh(`ip -n tgt link set ${this.#arrayEnd(portal)} down`);
   }
 
-  async linkUp(portal: PortalAddress): Promise<void> {
-    await this.sh(`ip -n tgt link set t${PORTALS.indexOf(portal)} up`);
+  async linkUp(...portals: readonly PortalAddress[]): Promise<void> {
+    await this.arrayVm.sh(
+      portals.map((portal) => `ip -n tgt link set ${this.#arrayEnd(portal)} up`).join("\n"),
+    );
+  }
+
+  #arrayEnd(portal: PortalAddress): string {
+    const path = PORTALS.indexOf(portal);
+    return this.arrayVm === this ? `t${path}` : SECOND_NODE_WIRES[path] ?? "";
   }
 
   /** Fills the beginning of a disk with random data, past every cache; answers with its SHA-256. */
