@@ -40,7 +40,7 @@ export async function resolveVolume(
       `Cannot find the disk of the volume "${volume.zvol}": "${path}" is on the array, but ${how}`,
       {
         hint:
-          "If its extent or namespace was deleted by hand, allocate a new volume and copy the data",
+          "If a free of it stopped half-way, free it again; if its extent or namespace was deleted by hand, allocate a new volume and copy the data",
       },
     );
   }
