@@ -266,7 +266,7 @@ export class Place implements AsyncDisposable {
 
 /** Leaves out the weight with its extent and mapping. */
 // deno-lint-ignore no-explicit-any
-function withoutWeight(objects: Record<string, any[]>): Record<string, any[]> {
+export function withoutWeight(objects: Record<string, any[]>): Record<string, any[]> {
   const isWeight = (path: unknown) => /\/tnb-weight-[0-9a-f]{8}$/.test(String(path));
   const extents = objects["extents"]?.filter((row) => isWeight(row.disk ?? row.path)) ?? [];
   const ids = extents.map((row) => row.id);
