@@ -14,10 +14,11 @@ export interface Control {
   close(): Promise<void>;
 }
 
-export async function openControl(sim: Sim): Promise<Control> {
+/** @param current the simulation of the moment: a reboot makes another. */
+export async function openControl(current: () => Sim): Promise<Control> {
   const sockets = new Set<Socket>();
   const server = createServer((request, response) => {
-    serve(sim, request, response).catch((error) => {
+    serve(current(), request, response).catch((error) => {
       reply(response, 400, { message: error instanceof Error ? error.message : String(error) });
     });
   });

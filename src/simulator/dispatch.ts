@@ -41,6 +41,7 @@ export class Dispatcher {
   async run(request: Request): Promise<Json> {
     this.sim.stats.count(request.method);
     const fault = this.sim.faults.next(request.method);
+    if (fault?.do === "expire") this.session.expire();
     await pause(this.sim.latency.call);
     const method = findMethod(request.method, this.sim.release, this.dialect);
     await this.admit(request.method, method);
@@ -52,12 +53,18 @@ export class Dispatcher {
     switch (fault.do) {
       case "cut":
         throw new NoAnswer(true);
+      case "expire":
+        // Only what needs no login comes here.
+        return await this.perform(request, method);
       case "result":
         return fault.result ?? null;
       case "error":
         throw new CallError(fault.message ?? "Injected fault", fault.errno ?? 14);
       case "delay":
         await pause(fault.ms ?? 0);
+        return await this.perform(request, method);
+      case "hold":
+        await this.sim.faults.hold(fault.method);
         return await this.perform(request, method);
       case "drop-reply":
       case "done-then-drop":

@@ -43,6 +43,22 @@ Deno.test("the connection can go after the work or before it", async () => {
   }
 });
 
+Deno.test("a held call is done once the faults are set anew without it, and no other is held", async () => {
+  await onStage({}, async ({ simulator, client }) => {
+    const hold = { method: "pool.dataset.create", nth: 1, do: "hold" } as const;
+    simulator.setFaults([hold]);
+    const held = client.call("pool.dataset.create", zvol);
+    await simulator.held("pool.dataset.create");
+    await makeZvol(client, "other");
+    simulator.setFaults([hold, { method: "core.ping", do: "error", errno: 5 }]);
+    assertEquals((await client.send("core.ping")).error.data.error, 5);
+    assertEquals(simulator.objects().zvols.map(({ name }) => name), ["tank/pve/other"]);
+    simulator.setFaults([]);
+    await held;
+    assertEquals(simulator.objects().zvols.length, 2);
+  });
+});
+
 Deno.test("a login can be answered as expired", async () => {
   await onStage({}, async ({ simulator }) => {
     const result = { response_type: "EXPIRED" };
@@ -89,5 +105,35 @@ Deno.test("the control endpoint counts, shows and forgets", async () => {
     await post(`${control}/reset`, {});
     assertEquals((await read("stats")).calls, {});
     assertEquals(await post(`${control}/faults`, { not: "a list" }), 400);
+  });
+});
+
+Deno.test("a login can be forgotten with the connection left open: 207 from then on, what runs goes on", async () => {
+  await onStage({}, async ({ simulator, client }) => {
+    const hold = { method: "pool.dataset.create", nth: 1, do: "hold" } as const;
+    simulator.setFaults([hold, { method: "pool.query", nth: 1, do: "expire" }]);
+    const held = client.call("pool.dataset.create", zvol);
+    await simulator.held("pool.dataset.create");
+    for (const method of ["pool.query", "auth.me"]) {
+      const { error } = await client.send(method);
+      assertEquals([error.code, error.data.error], [-32001, 207]);
+    }
+    simulator.setFaults([]);
+    await held;
+    assertEquals(simulator.objects().zvols.length, 1);
+  });
+});
+
+Deno.test("an array that was down comes back with its world, another boot id, and the release that it is given", async () => {
+  await onStage({ release: "25.10" }, async ({ simulator, client, another }) => {
+    await makeZvol(client, "a");
+    const { bootId } = simulator.world;
+    const up = await simulator.goDown();
+    await client.closed;
+    await up("26");
+    assert(simulator.world.bootId !== bootId);
+    const next = await another();
+    assert(String(await next.call("system.version")).includes("26"));
+    assertEquals(simulator.objects().zvols.length, 1);
   });
 });

@@ -1,9 +1,9 @@
 /** A folder that stands for a node, removed after the test. */
-import { access, constants, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Host } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
+import { scratchBase } from "./scratch.ts";
 import { untar } from "./tar.ts";
 
 /** A node to try things on. */
@@ -16,17 +16,12 @@ export interface NodeFolder {
   link(path: string, target: string): Promise<void>;
 }
 
-/** A thousand tiny files: in memory where there is such a place. */
-async function temporaryBase(): Promise<string> {
-  return await access("/dev/shm", constants.W_OK).then(() => "/dev/shm", tmpdir);
-}
-
 /** Runs `test` with an empty node, or with one of the recorded ones in tests/fixtures/sysfs. */
 export async function withNode<T>(
   fixture: string | undefined,
   test: (node: NodeFolder) => Promise<T>,
 ): Promise<T> {
-  const directory = await mkdtemp(join(await temporaryBase(), "tnblock-node-"));
+  const directory = await mkdtemp(join(scratchBase(), "tnblock-node-"));
   try {
     if (fixture !== undefined) {
       untar(new URL(`../fixtures/sysfs/${fixture}.tar.gz`, import.meta.url), directory);

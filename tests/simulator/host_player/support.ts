@@ -11,7 +11,6 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type {
   Exports,
@@ -25,6 +24,7 @@ import {
   hostPlayer,
   type HostPlayerOptions,
 } from "../../../src/simulator/host_player/player.ts";
+import { scratchBase } from "../../support/scratch.ts";
 
 export const MIB = 1 << 20;
 export const NQN = "nqn.2011-06.com.truenas:uuid:7b0c4d52-3f1e-4a86-9d0a-2c6e8f1b9a47:pve";
@@ -38,7 +38,7 @@ export async function withNode(
   use: (node: TestNode) => Promise<void>,
   options: Partial<HostPlayerOptions> = {},
 ): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "tnblock-played-"));
+  const directory = mkdtempSync(join(scratchBase(), "tnblock-played-"));
   try {
     const player = await hostPlayer({ directory, clusterId: "c", ...options });
     await use(new TestNode(player)).finally(() => player.close());
