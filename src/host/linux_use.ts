@@ -1,5 +1,5 @@
 /** Part of linux.ts: who has a device open. */
-import { constants, type Stats } from "node:fs";
+import { constants, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { open, readdir, readFile, readlink, stat } from "node:fs/promises";
 import type { Host } from "./host.ts";
 import { codeOf, hostError, isAbsence } from "./linux_errors.ts";
@@ -47,7 +47,7 @@ export function linuxUse(root: Root): Pick<Host, "probeExclusive" | "holders"> {
         const name = (await readFile(`${proc}/${entry}/comm`, "utf8").catch(() => "?")).trim();
         if (!UDEV_WORKERS.has(name)) found.push({ pid, name });
       }
-      return found;
+      return root.isFolder ? [...found, ...machineHolders(root, devices)] : found;
     },
   };
 }
@@ -78,6 +78,37 @@ async function holds(
     if (open !== undefined && devices.has(identityOf(open))) return true;
   }
   return false;
+}
+
+/**
+ * Below a root: processes of this machine that have opened the played disk by its node there. They are none of
+ * the folder's `/proc`, and write to the disk all the same. What has the file open by another name is the player.
+ */
+function machineHolders(
+  root: Root,
+  devices: ReadonlySet<string>,
+): { pid: number; name: string }[] {
+  const isUser = (fd: string) =>
+    readlinkSync(fd).startsWith(`${root.directory}/dev/`) && devices.has(identityOf(statSync(fd)));
+  const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
+  return processes.filter((pid) => pid !== process.pid).flatMap((pid) => {
+    const fds = orEmpty(() => readdirSync(`/proc/${pid}/fd`));
+    const uses = fds.some((fd) =>
+      orEmpty(() => isUser(`/proc/${pid}/fd/${fd}`) ? [fd] : []).length
+    );
+    return uses
+      ? orEmpty(() => [{ pid, name: readFileSync(`/proc/${pid}/comm`, "utf8").trim() }])
+      : [];
+  });
+}
+
+/** Processes end while they are looked at, and others' may not be looked into. */
+function orEmpty<T>(look: () => T[]): T[] {
+  try {
+    return look();
+  } catch {
+    return [];
+  }
 }
 
 /** Processes come and go, and not all may be looked into. */

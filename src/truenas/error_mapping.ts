@@ -3,6 +3,10 @@
  * Numbers decide wherever the array gives one that is telling; its English texts only where it hides
  * everything behind EFAULT or EINVAL (`middlewared/plugins/zfs_`, `iscsi_`, `nvmet`).
  *
+ * A refusal without more than EINVAL is `array-fault`: what was refused is our own request, of which the
+ * user knows nothing. It is his input (`invalid`) or his setting (`config`) only where the field that the
+ * array names carries a value of his.
+ *
  * `trace.frames` of 25.x holds local variables, secrets among them: it is never looked at.
  */
 import type { ErrorCode } from "../common/error.ts";
@@ -18,7 +22,6 @@ const EEXIST = 17;
 const EINVAL = 22;
 const ENOSPC = 28;
 const ENOTEMPTY = 39;
-const EBADMSG = 74;
 const EDQUOT = 122;
 /** TrueNAS's own numbers (`middlewared/service_exception.py`). */
 const ENOMETHOD = 201;
@@ -37,7 +40,6 @@ const CODE_BY_ERRNO: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>
   [EEXIST, "exists"],
   [ENOSPC, "no-space"],
   [ENOTEMPTY, "has-dependents"],
-  [EBADMSG, "invalid"],
   [EDQUOT, "no-space"],
   [ENOMETHOD, "unsupported"],
   [ESERVICESTARTFAILURE, "array-fault"],
@@ -57,7 +59,7 @@ const CODE_BY_ERRNO: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>
  * `(sqlite3.IntegrityError) FOREIGN KEY constraint failed`.
  */
 const CODE_BY_TEXT: readonly (readonly [RegExp, ErrorCode])[] = [
-  [/Property does not exist/, "invalid"],
+  [/Property does not exist/, "array-fault"],
   [/more than 80%|out of space|greater than available space/, "no-space"],
   [
     /more recent snapshots|has children|dependent clones|following (clones|holds)/,
@@ -68,6 +70,43 @@ const CODE_BY_TEXT: readonly (readonly [RegExp, ErrorCode])[] = [
   [/is busy/, "busy"],
   [/not found|does not exist|must be a block device|FOREIGN KEY constraint failed/, "not-found"],
 ];
+
+/** A field of a request that carries what a user gave, and what its refusal is. */
+interface UserField {
+  readonly field: RegExp;
+  readonly code: "invalid" | "config";
+  /** The storage's option that the value is from. */
+  readonly option?: string;
+}
+
+/**
+ * The fields of our writes whose values are a user's: sizes, names of volumes and snapshots, options. The
+ * same field is named by the method's own checks (`pool_dataset_create.name`) or by the model that it was
+ * parsed with (`data.PoolDatasetCreateVolume.name`).
+ */
+const USER_FIELDS: readonly UserField[] = [
+  { field: inNewZvol("volsize"), code: "invalid" },
+  { field: /^pool_dataset_update\.volsize$/, code: "invalid" },
+  { field: inNewZvol("name"), code: "invalid" },
+  { field: /^(snapshot_create|data\.PoolSnapshotCreateWithName)\.name$/, code: "invalid" },
+  { field: inNewZvol("volblocksize"), code: "config", option: "tnb-zvol-blocksize" },
+  { field: inNewZvol("compression"), code: "config", option: "tnb-compression" },
+  { field: /^iscsi_extent_create\.blocksize$/, code: "config", option: "tnb-extent-blocksize" },
+];
+
+function inNewZvol(field: string): RegExp {
+  return new RegExp(`^(pool_dataset_create|data\\.PoolDatasetCreateVolume)\\.${field}(\\.|$)`);
+}
+
+/** What is refused is that the field is there, or its type: both are of our making, whosever the value is. */
+const SHAPE =
+  /^(Field required|Field was not expected|Extra inputs are not permitted|attribute required|Not an? |This field is |Input should be an? )/;
+
+/** Whose value the array refused; undefined for one of our own. */
+function userFieldOf({ text, field }: Omit<Finding, "errno">): UserField | undefined {
+  if (field === undefined || SHAPE.test(text)) return undefined;
+  return USER_FIELDS.find((one) => one.field.test(field));
+}
 
 /** What a text of the array means, or undefined. */
 function codeOfText(text: string): ErrorCode | undefined {
@@ -82,7 +121,7 @@ function codeOf(errno: number | undefined, text: string, field: string | undefin
   if (errno === EBUSY && text === "Rate Limit Exceeded") return "rate-limited";
   if (errno === EACCES && text === "Session is expired") return "auth";
   const known = errno === undefined ? undefined : CODE_BY_ERRNO.get(errno);
-  return known ?? codeOfText(text) ?? (errno === EINVAL ? "invalid" : "array-fault");
+  return known ?? codeOfText(text) ?? userFieldOf({ text, field })?.code ?? "array-fault";
 }
 
 /** Turns the `error` of a JSON-RPC answer into ours. Pure; whatever comes, it answers. */
@@ -122,11 +161,15 @@ function fromValidation(
   fallback: string,
 ): ArrayError {
   const findings = findingsOf(data?.["extra"]);
-  const first = findings.find((finding) => finding.errno !== EINVAL) ?? findings[0];
+  // Where a request may have several shapes, each is found wanting: what a user gave tells most.
+  const first = findings.find((finding) => finding.errno !== EINVAL) ??
+    findings.find((finding) => userFieldOf(finding) !== undefined) ?? findings[0];
   const reason = stripPrefix(asText(data?.["reason"]) ?? fallback);
   const words = oneLine(findings.length === 0 ? reason : findings.map(sentence).join("; "));
+  const code = first === undefined ? "array-fault" : codeOf(first.errno, first.text, first.field);
+  const option = first && userFieldOf(first)?.option;
   return new ArrayError(
-    first === undefined ? "invalid" : codeOf(first.errno, first.text, first.field),
+    code,
     `${doingOf(context)}: ${words}`,
     {
       outcome: "answered",
@@ -136,6 +179,9 @@ function fromValidation(
       findings,
       errno: first?.errno ?? EINVAL,
       ...(first?.field ? { field: first.field } : {}),
+      ...(code === "config" && option !== undefined
+        ? { hint: `Set ${option} of the storage to a value that this TrueNAS takes` }
+        : {}),
     },
   );
 }
@@ -164,8 +210,6 @@ function fromNumber(
   const reason = stripPrefix(raw);
   let code = codeOf(errno, reason, undefined);
   if (trace === "MatchNotFound") code = "not-found";
-  // Without the prefix it is an exception that the server did not foresee, whatever the number says.
-  if (code === "invalid" && reason === raw) code = "array-fault";
   return new ArrayError(code, `${doingOf(context)}: ${oneLine(reason)}`, {
     outcome: "answered",
     method: context.method,

@@ -49,7 +49,7 @@ export function fromRestAnswer(answer: HttpAnswer, context: ErrorContext): Array
     if (answer.status === 400) {
       const words = body["message"].replace(/\s+/g, " ").slice(0, 500);
       const what = `TrueNAS does not take the request: ${words}`;
-      return new ArrayError("invalid", `${doingOf(context)}: ${what}`, {
+      return new ArrayError("array-fault", `${doingOf(context)}: ${what}`, {
         outcome: "answered",
         method: context.method,
         reason: what,

@@ -10,6 +10,7 @@ import * as namespaces from "../truenas/namespaces.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { refuseDependents } from "./dependents.ts";
+import { LastingUse } from "./lasting_use.ts";
 import type { Storage } from "./storage.ts";
 
 /** Least time that is kept for another try, in ms. */
@@ -94,8 +95,7 @@ export async function refuseExports(
     what.push(`namespace ${namespace.nsid} of subsystem ${namespace.subsystem}`);
   }
   if (what.length === 0) return;
-  throw new TnblockError(
-    "in-use",
+  throw new LastingUse(
     `Cannot free "${zvol}": it is exported as ${what.join(", ")}`,
     {
       hint: "Remove that export in TrueNAS first; tnblock leaves it alone",

@@ -3,12 +3,12 @@
  * that reach neither zvol nor target or subsystem.
  */
 import type { Deadline } from "../common/deadline.ts";
-import { TnblockError } from "../common/error.ts";
 import type { ExportLookup, ExportRow } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import * as extents from "../truenas/extents.ts";
 import * as targetExtents from "../truenas/target_extents.ts";
+import { LastingUse } from "./lasting_use.ts";
 import { look } from "./look.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
@@ -40,9 +40,8 @@ export async function exportRows(
   throw foreignExport(zvol, found.what);
 }
 
-function foreignExport(zvol: string, what: string): TnblockError {
-  return new TnblockError(
-    "in-use",
+function foreignExport(zvol: string, what: string): LastingUse {
+  return new LastingUse(
     `Cannot free the volume "${zvol}": it is also exported as ${what}`,
     { hint: "Remove that export in TrueNAS first; tnblock leaves it alone" },
   );

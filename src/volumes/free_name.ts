@@ -1,7 +1,7 @@
 /** Choosing the name of a new disk. */
 import { TnblockError } from "../common/error.ts";
 
-/** PVE's own highest number of a disk that it names by itself. */
+/** PVE counts a little further where it chooses by itself (1023, `PVE/Storage/Plugin.pm`). */
 const HIGHEST = 999;
 
 /**

@@ -2,9 +2,9 @@
  * The guard against guests on other nodes: what this node does to a disk must not hit a guest that runs
  * elsewhere. It reads what the cluster knows, and proves nothing (`../host/guest_configs.ts`).
  */
-import { TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { findGuests, type NamingGuest } from "../host/guest_configs.ts";
+import { LastingUse } from "./lasting_use.ts";
 import type { Storage } from "./storage.ts";
 import { tagText } from "./tag_text.ts";
 
@@ -41,8 +41,7 @@ export async function refuseRunningElsewhere(
       storage.log.warning(`"${volume.zvol}" is named by ${inWords(guest)}; going on`);
       continue;
     }
-    throw new TnblockError(
-      "in-use",
+    throw new LastingUse(
       `Cannot ${doing} the volume "${volume.zvol}": it is named by ${inWords(guest)}`,
       {
         hint: `Stop the guest or take the disk from it on node ${guest.node}` +
@@ -56,13 +55,32 @@ export async function refuseRunningElsewhere(
 
 /** Whether the present configuration of a guest on any node of the cluster, this one too, names the volume. */
 export async function isNamedByGuest(storage: Storage, volume: VolumeRef): Promise<boolean> {
-  const { guests } = await findGuests(storage.host, {
+  return (await guestsNaming(storage, volume)).now;
+}
+
+/** Who names a volume, on any node of the cluster. */
+export interface NamedBy {
+  /** Whether the present configuration of a guest does. */
+  readonly now: boolean;
+  /** Whether that, or what is kept of one for a snapshot, does. */
+  readonly ever: boolean;
+  /** Whether all configurations could be read: if not, a guest may name it after all. */
+  readonly isSure: boolean;
+}
+
+/** Looks who names a volume, on any node of the cluster, this one too. */
+export async function guestsNaming(storage: Storage, volume: VolumeRef): Promise<NamedBy> {
+  const { guests, unread } = await findGuests(storage.host, {
     storage: storage.settings.id,
     contains: volume.zvol,
     isMeant: (volname) => isNameOf(volume, volname),
     exceptNode: "",
   });
-  return guests.some((guest) => guest.now);
+  return {
+    now: guests.some((guest) => guest.now),
+    ever: guests.length > 0,
+    isSure: unread.length === 0,
+  };
 }
 
 function inWords(guest: NamingGuest): string {

@@ -1,13 +1,14 @@
 /** Letting go of a disk that was written a moment ago: udev looks into it once more after the last close. */
 import { TnblockError } from "../common/error.ts";
 import { BACK_OFF_MS } from "../common/timing.ts";
+import { LastingUse } from "./lasting_use.ts";
 import type { Storage } from "./storage.ts";
 
 /**
  * Repeats work that is refused as `in-use`, which must touch nothing then, for at most `ms` and never
- * past the caller's deadline.
+ * past the caller's deadline. What cannot end within the wait is told at once ({@link LastingUse}).
  *
- * @throws what the work throws; `in-use` once the time is over.
+ * @throws what the work throws; `in-use` by somebody on this node once the time is over.
  */
 export async function onceUnused<T>(
   storage: Storage,
@@ -26,6 +27,7 @@ export async function onceUnused<T>(
       const pause = BACK_OFF_MS[Math.min(attempt, BACK_OFF_MS.length - 1)] ?? 250;
       const left = Math.min(end - host.monotonicMs(), deadline.leftMs());
       if (!(error instanceof TnblockError) || error.code !== "in-use") throw error;
+      if (error instanceof LastingUse) throw error;
       if (pause + took >= left) throw error;
       await host.wait(pause, deadline.signal);
     }

@@ -1,6 +1,5 @@
 /** Removing a clone through which this node read a snapshot: its export, then the zvol. */
 import type { Deadline } from "../common/deadline.ts";
-import { TnblockError } from "../common/error.ts";
 import { tagOf } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
@@ -14,6 +13,7 @@ import {
 } from "./attachment.ts";
 import { destroyZvol } from "./destroy.ts";
 import { readKnownDisk } from "./known_disks.ts";
+import { LastingUse } from "./lasting_use.ts";
 import { ownReading } from "./own_reading.ts";
 import { placeOf, readingOf } from "./reading.ts";
 import type { Storage } from "./storage.ts";
@@ -35,8 +35,7 @@ export async function removeReading(
   for (let attempt = 1;; attempt++) {
     const found = await storage.transport.lookUp(array, clone.name, deadline);
     if (found.kind === "foreign") {
-      throw new TnblockError(
-        "in-use",
+      throw new LastingUse(
         `Cannot remove the clone "${clone.name}": it is also exported as ${found.what}`,
         { hint: "Remove that export in TrueNAS first; tnblock leaves it alone" },
       );

@@ -7,6 +7,7 @@ import { mayCall, readPrivileges } from "../truenas/privileges.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { inWords } from "./attachment.ts";
+import { refuseBase } from "./base.ts";
 import { describeClones } from "./reading.ts";
 import { type ResolvedVolume, resolveVolume } from "./resolve.ts";
 import { type Storage, zvolPath } from "./storage.ts";
@@ -22,7 +23,7 @@ export interface RollbackView {
 /**
  * Reads volume, snapshot and what is newer, afresh.
  *
- * @throws TnblockError `not-found` when there is no such snapshot.
+ * @throws TnblockError `not-found` when there is no such snapshot, `unsupported` for a base.
  */
 export async function viewRollback(
   storage: Storage,
@@ -36,6 +37,7 @@ export async function viewRollback(
     resolveVolume(storage, array, volume),
     snapshots.read(array, path, name, wait),
   ]);
+  refuseBase(volume, "roll back");
   if (snapshot === undefined) {
     const wanted = inWords({ ...volume, snapshot: name });
     throw new TnblockError("not-found", `Cannot roll back to ${wanted}: there is none`);

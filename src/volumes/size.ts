@@ -33,6 +33,7 @@ export function planSize(sizeKiB: number, blockSize: number, sector: number): Vo
     throw new TnblockError(
       "invalid",
       `Cannot make a volume of ${sizeKiB} KiB: the size must be above 0 and below 8 PiB`,
+      { field: "args.sizeKiB" },
     );
   }
   const whole = roundUp(asked, sector);
@@ -75,10 +76,10 @@ export interface GrowingVolume {
  */
 export function planGrowth(volume: GrowingVolume, bytes: number): number | undefined {
   const { zvol, size } = volume;
-  if (!Number.isFinite(bytes) || bytes < 1 || bytes > LARGEST) {
+  if (!Number.isInteger(bytes) || bytes < 1 || bytes > LARGEST) {
     throw new TnblockError(
       "invalid",
-      `Cannot resize the volume "${zvol}" to ${bytes} bytes: the size must be above 0 and below 8 PiB`,
+      `Cannot resize the volume "${zvol}" to ${bytes} bytes: the size must be whole, above 0 and below 8 PiB`,
       { field: "args.size" },
     );
   }

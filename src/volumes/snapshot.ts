@@ -7,7 +7,10 @@ import type { VolumeRef } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { isAbsent, isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
+import { refuseBase } from "./base.ts";
+import { journaled } from "./journaled.ts";
 import { isOfOperation } from "./ownership.ts";
+import { refuseLongSnapshot } from "./path_length.ts";
 import { resolveVolume } from "./resolve.ts";
 import { type Storage, undoing } from "./storage.ts";
 
@@ -27,7 +30,7 @@ const TRIES = 3;
 /**
  * Takes a snapshot of a volume.
  *
- * @throws TnblockError `exists` when there is one of that name, whoever made it.
+ * @throws TnblockError `exists` when there is one of that name, whoever made it; `unsupported` for a base.
  */
 export async function takeSnapshot(
   storage: Storage,
@@ -36,18 +39,23 @@ export async function takeSnapshot(
 ): Promise<TakenSnapshot> {
   const array = await storage.array();
   const { zvol } = await resolveVolume(storage, array, volume);
+  refuseBase(volume, "take a snapshot of");
+  refuseLongSnapshot(zvol.name, name);
   storage.deadline.check();
   const operation = storage.host.randomUuid();
   const taken = { path: zvol.name, zvol: volume.zvol, name, operation };
-  return await undoing(storage, async (onFailure) => {
-    onFailure(
-      `snapshot "${zvol.name}@${name}"`,
-      () => takeBackSnapshot(storage, taken),
-    );
-    await create(storage, array, taken);
-    // Nobody waits for the answer any more: the snapshot would only bar the way back to older ones.
-    storage.deadline.check();
-    return taken;
+  return await journaled(storage, async (storage, entry) => {
+    await entry.begin(volume.zvol, { op: "snapshot", operation, path: zvol.name, name });
+    return await undoing(storage, async (onFailure) => {
+      onFailure(
+        `snapshot "${zvol.name}@${name}"`,
+        () => takeBackSnapshot(storage, taken),
+      );
+      await create(storage, array, taken);
+      // Nobody waits for the answer any more: the snapshot would only bar the way back to older ones.
+      storage.deadline.check();
+      return taken;
+    });
   });
 }
 

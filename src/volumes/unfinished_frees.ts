@@ -8,6 +8,7 @@
 import * as v from "valibot";
 import type { ExportTag, VolumeRef } from "../common/volume.ts";
 import type { ExportRow } from "../transport/transport.ts";
+import type * as zvols from "../truenas/zvols.ts";
 import type { Storage } from "./storage.ts";
 import { tagText } from "./tag_text.ts";
 
@@ -33,6 +34,8 @@ const schema = v.object({
   rows: rowsSchema,
 });
 
+type Note = v.InferOutput<typeof schema>;
+
 function folderOf(storage: Storage): string {
   return `/etc/pve/priv/tnblock/freeing/${storage.settings.id}`;
 }
@@ -50,11 +53,30 @@ export async function readUnfinished(
   storage: Storage,
   volume: VolumeRef,
 ): Promise<Unfinished | undefined> {
+  const note = await readNote(storage, volume.zvol);
+  return note?.name === nameOf(volume) ? note : undefined;
+}
+
+/**
+ * The volume name under which a free of this very zvol began, without the storage: what to free again.
+ * Undefined when none did, or that is not known.
+ */
+export async function unfinishedName(
+  storage: Storage,
+  zvol: string,
+  made: Pick<zvols.Zvol, "guid" | "createdMs">,
+): Promise<string | undefined> {
+  const note = await readNote(storage, zvol);
+  if (note?.guid !== (made.guid ?? null) || note.createdMs !== made.createdMs) return undefined;
+  return note.name === zvol ? zvol : `vol-${note.name}`;
+}
+
+async function readNote(storage: Storage, zvol: string): Promise<Note | undefined> {
   try {
-    const text = await storage.host.files.readText(fileOf(storage, volume.zvol));
+    const text = await storage.host.files.readText(fileOf(storage, zvol));
     if (text === undefined) return undefined;
     const parsed = v.safeParse(schema, JSON.parse(text));
-    return parsed.success && parsed.output.name === nameOf(volume) ? parsed.output : undefined;
+    return parsed.success ? parsed.output : undefined;
   } catch {
     return undefined;
   }

@@ -35,6 +35,31 @@ Deno.test("a process that has the disk open is named, through whatever link it o
   });
 });
 
+Deno.test("below a root a process of this machine that has the played disk open is named", async () => {
+  await withNode("iscsi-2portal-multipathd", async ({ host, directory }) => {
+    const node = await host.files.resolve(MAP);
+    const file = `${await Deno.realPath(directory)}${node}`;
+    await Deno.writeTextFile(file, "x");
+    const tail = new Deno.Command("tail", {
+      args: ["-c", "1", "-f", file],
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    try {
+      // It has printed what is there: now it waits for more.
+      const output = tail.stdout.getReader();
+      await output.read();
+      const use = await usersOf(claimed(host, "unknown"), MAP);
+      assertEquals(use.by, [`tail (process ${tail.pid})`]);
+      await output.cancel();
+    } finally {
+      tail.kill("SIGKILL");
+      await tail.status;
+    }
+    assertEquals((await usersOf(claimed(host, "unknown"), MAP)).by, []);
+  });
+});
+
 Deno.test("caretakers and users of other disks do not count", async () => {
   await withNode("iscsi-2portal-multipathd", async (node) => {
     await process(node, 50, "multipathd", "/dev/sda");

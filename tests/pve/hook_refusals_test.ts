@@ -187,14 +187,30 @@ both("a name of another guest, a path, or a wrong format is refused", async (tra
       { name: "photos" },
       { name: "tnb-weight-3ff7c74c" },
       { name: `vm-100-${"a".repeat(62)}` },
-      { sizeKiB: 0 },
-      { sizeKiB: "many" },
-      { vmid: "x" },
     ]
   ) {
     assertEquals((await refusedAlloc(place, { args })).code, "invalid");
   }
   assertEquals((await refusedAlloc(place, { args: { format: "qcow2" } })).code, "unsupported");
+});
+
+both("what is no size or no guest's number is refused by its field", async (transport) => {
+  await using place = await Place.start(transport);
+  const volname = await place.alloc();
+  for (const vmid of [0, -1, 1.5, 1e9, 1e300, null, "x", "-1", true, [100]]) {
+    const error = await refusedAlloc(place, { args: { vmid } });
+    assertEquals([vmid, error.code, error.field], [vmid, "invalid", "args.vmid"]);
+  }
+  for (const sizeKiB of [0, -1, 1e300, null, "many", "10", true, [10]]) {
+    const error = await refusedAlloc(place, { args: { sizeKiB } });
+    assertEquals([sizeKiB, error.code, error.field], [sizeKiB, "invalid", "args.sizeKiB"]);
+  }
+  const before = JSON.stringify(await place.objects());
+  for (const size of [0, -1, 2 ** 27 + 0.5, 2 ** 53, 1e300, null, "134217728", true]) {
+    const { error } = await place.ask("volume_resize", { volname, size, running: 0 });
+    assertEquals([size, error?.code, error?.field], [size, "invalid", "args.size"]);
+  }
+  assertEquals(JSON.stringify(await place.objects()), before);
 });
 
 both("an array that does not answer is given up within the deadline", async (transport) => {
@@ -269,3 +285,21 @@ async function makeForeignZvol(place: Place, name: string): Promise<void> {
     });
   });
 }
+
+both(
+  "what the array finds wrong with our own request is not called the user's input",
+  async (transport) => {
+    await using place = await Place.start(transport);
+    const exported = transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
+    for (const method of ["pool.dataset.create", exported]) {
+      await place.faults([{ method, do: "error", errno: 22 }]);
+      const error = await refusedAlloc(place);
+      await place.faults([]);
+      assertEquals([method, error.code, (error as { errno?: number }).errno], [
+        method,
+        "array-fault",
+        22,
+      ]);
+    }
+  },
+);

@@ -42,6 +42,17 @@ for (const transport of TRANSPORTS) {
     await place.must("volume_export_finish", { volname });
   });
 
+  test("an export is aborted like it is ended, also one that never began", async () => {
+    await using place = await Place.start(transport);
+    const volname = await place.alloc();
+    await place.must("volume_export_abort", { volname });
+    await place.must("volume_export_prepare", { volname });
+    await place.must("volume_export_abort", { volname });
+    assertEquals(await isLinked(place, volname), false);
+    await place.must("volume_export_abort", { volname });
+    assertEquals((await place.must("list_images")).length, 1);
+  });
+
   test("the end of an export leaves alone what somebody uses, and is no error", async () => {
     await using place = await Place.start(transport);
     const volname = await place.alloc();
@@ -108,6 +119,22 @@ for (const transport of TRANSPORTS) {
     await place.holdOpen(volname);
     const reply = await place.ask("volume_import_abort", { volname }, { deadlineMs: 2000 });
     assertEquals(reply.error?.code, "in-use");
+    assertEquals(await left(place), before);
+  });
+
+  test("taking back what a guest elsewhere has by now is refused at once", async () => {
+    await using place = await Place.start(transport);
+    const { volname } = await place.must("volume_import_prepare", { vmid: 100, size: SIZE });
+    const folder = `${place.directory}/etc/pve/nodes/pve2/qemu-server`;
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.writeTextFile(`${folder}/100.conf`, `scsi0: san:${volname},size=64M\n`);
+    const before = await left(place);
+    place.calls.length = 0;
+    const reply = await place.ask("volume_import_abort", { volname });
+    assertEquals(reply.error?.code, "in-use");
+    assertMatch(reply.error?.message ?? "", /VM 100 on node pve2/);
+    // It was looked at once: nothing was waited for.
+    assertEquals(place.calls.filter((method) => method === "pool.snapshot.query").length, 1);
     assertEquals(await left(place), before);
   });
 

@@ -126,7 +126,7 @@ export const ANSWERS: readonly (readonly [string, RestScript, string, string])[]
     "array-fault",
     "unknown",
   ],
-  ["an empty 422", onWrite((_, reply) => reply.json({}, 422)), "invalid", "answered"],
+  ["an empty 422", onWrite((_, reply) => reply.json({}, 422)), "array-fault", "answered"],
   [
     "nonsense in a 422",
     onWrite((_, reply) => reply.json({ a: 1, b: [null, 2] }, 422)),

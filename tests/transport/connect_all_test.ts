@@ -19,9 +19,13 @@ async function connect(...ends: (PortalOutcome | ErrorCode)[]): Promise<string[]
 }
 
 async function failureOf(...ends: (PortalOutcome | ErrorCode)[]): Promise<ErrorCode> {
+  return (await errorOf(...ends)).code;
+}
+
+async function errorOf(...ends: (PortalOutcome | ErrorCode)[]): Promise<TnblockError> {
   const error = await assertRejects(() => connect(...ends));
   assertInstanceOf(error, TnblockError);
-  return error.code;
+  return error;
 }
 
 Deno.test("two live portals warn of nothing", async () => {
@@ -42,4 +46,16 @@ Deno.test("without a live portal the one that says why is told, whichever comes 
 
 Deno.test("portals that the kernel is bringing back are unreachable", async () => {
   assertEquals(await failureOf("recovering", "recovering"), "unreachable");
+});
+
+Deno.test("without a live portal the reason of each is told, the most telling one first", async () => {
+  assertEquals(
+    (await errorOf("unreachable", "auth")).message,
+    "Cannot connect: auth; Cannot connect: unreachable",
+  );
+  assertEquals(
+    (await errorOf("recovering", "auth")).message,
+    "Cannot connect: auth; 10.0.0.5:4420 is being reconnected by the kernel",
+  );
+  assertEquals((await errorOf("auth", "auth")).message, "Cannot connect: auth");
 });

@@ -43,6 +43,34 @@ for (const transport of TRANSPORTS) {
     assertEquals(await Deno.stat(place.linkOf(volname)).then(() => true, () => false), false);
   });
 
+  test("a storage is activated when a path lives, whatever sessions the node still has", async (place) => {
+    const [first, second] = portals(place);
+    assert(first !== undefined && second !== undefined);
+    await place.must("activate_storage");
+    place.log.length = 0;
+    await place.player.setPortalUp(...second, false);
+    await place.must("activate_storage");
+    const warnings = place.log.filter((line) => line.startsWith("warning:"));
+    assertEquals(warnings.length, 1, place.log.join("\n"));
+    assertStringIncludes(warnings[0] ?? "", second[0]);
+    await place.player.setPortalUp(...first, false);
+    const reply = await place.ask("activate_storage", {}, { deadlineMs: 8000 });
+    assertEquals(reply.error?.code, "unreachable");
+    // They are there still: their state counts, not that.
+    const folder = transport === "iscsi" ? "iscsi_session" : "nvme";
+    const left = [...Deno.readDirSync(`${place.directory}/sys/class/${folder}`)];
+    assertEquals(left.length, 2);
+  });
+
+  test("a storage of which no portal takes a login is not active, and each portal is named", async (place) => {
+    for (const portal of portals(place)) await place.player.setPortalUp(...portal, false);
+    const reply = await place.ask("activate_storage", {}, { deadlineMs: 15_000 });
+    assertEquals([reply.ok, reply.error?.code], [false, "unreachable"]);
+    for (const [address, port] of portals(place)) {
+      assertStringIncludes(reply.error?.message ?? "", `${address}:${port}`);
+    }
+  });
+
   test("check_connection is true while anything answers, and false when nothing does", async (place) => {
     assertEquals(await place.must("check_connection"), true);
     const nothing = {
@@ -63,7 +91,35 @@ for (const transport of TRANSPORTS) {
     await place.must("activate_volume", { volname: other });
     await Deno.writeTextFile(place.linkOf(other), "other", { create: false });
     await place.must("deactivate_volume", { volname: one });
-    assertStringIncludes((await Deno.readTextFile(place.linkOf(other))).slice(0, 5), "other");
+    assertStringIncludes(await place.beginning(other), "other");
+  });
+
+  test("a program of this machine that reads a played disk keeps it attached", async (place) => {
+    const volname = await place.alloc();
+    await place.must("activate_volume", { volname });
+    const reader = new Deno.Command("tail", {
+      args: ["-c", "1", "-f", place.linkOf(volname)],
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    try {
+      const output = reader.stdout.getReader();
+      await output.read();
+      for (
+        const reply of [
+          await place.ask("deactivate_volume", { volname }),
+          await place.ask("free_image", { volname, isBase: 0, finish: true }),
+        ]
+      ) {
+        assertEquals(reply.error?.code, "in-use");
+        assertStringIncludes(reply.error?.message ?? "", `tail (process ${reader.pid})`);
+      }
+      await output.cancel();
+    } finally {
+      reader.kill("SIGKILL");
+      await reader.status;
+    }
+    await place.must("free_image", { volname, isBase: 0, finish: true });
   });
 
   test("several volumes are attached at the same time, each its own disk", async (place) => {
@@ -150,7 +206,7 @@ Deno.test("iscsi: disks whose LUNs were exchanged while active are found again u
     const volname = String(volid).slice("san:".length);
     await place.must("activate_volume", { volname });
     const name = names.find((one) => volname.includes(one)) ?? "";
-    assertStringIncludes((await Deno.readTextFile(place.linkOf(volname))).slice(0, 20), name);
+    assertStringIncludes(await place.beginning(volname), name);
     await place.must("free_image", { volname, isBase: 0, finish: true });
   }
   assertEquals((await place.objects()).zvols, []);
@@ -173,7 +229,7 @@ Deno.test("iscsi: what an earlier disk left at a LUN on this node gives way to t
   const [row] = await place.must("list_images");
   const volname = String(row.volid).slice("san:".length);
   await place.must("activate_volume", { volname });
-  assertStringIncludes((await Deno.readTextFile(place.linkOf(volname))).slice(0, 5), "other");
+  assertStringIncludes(await place.beginning(volname), "other");
 });
 
 Deno.test("nvme-tcp: a namespace made again under the same NSID is another disk", async () => {

@@ -35,6 +35,8 @@ interface Bench {
   readonly log: string[];
   /** Called after each write to a control file, with its path. */
   onControl: (path: string) => Promise<void>;
+  /** Whether multipathd refuses to take a path, asked each time. */
+  refusesPath: () => boolean;
   deadline(ms?: number): Deadline;
   /** Offers the volume with this size; on the way there nobody on the node hears of it by itself, but NVMe. */
   offer(size: number): Promise<void>;
@@ -52,9 +54,11 @@ async function bench(
   options: Partial<HostPlayerOptions> & {
     readonly useMultipath?: boolean;
     readonly portals?: readonly string[];
+    /** How many times faster than the real one the node's clock runs. */
+    readonly haste?: number;
   } = {},
 ): Promise<void> {
-  const { useMultipath = true, portals: addresses = PORTALS, ...player } = options;
+  const { useMultipath = true, portals: addresses = PORTALS, haste = 1, ...player } = options;
   await withNode(async (node) => {
     const dead = new Set<string>();
     const log: string[] = [];
@@ -69,6 +73,12 @@ async function bench(
           await made.onControl(path);
         },
       },
+      monotonicMs: () => real.monotonicMs() * haste,
+      wait: (ms, signal) => real.wait(ms / haste, signal),
+      run: (program, args, options) =>
+        args.join(" ").includes("add path") && made.refusesPath()
+          ? Promise.resolve({ status: 1, stdout: "fail\n", stderr: "" })
+          : real.run(program, args, options),
       // Nobody listens on these addresses here.
       exchangeTcp: (address, _port, _send, expect) =>
         dead.has(address)
@@ -91,6 +101,7 @@ async function bench(
       host,
       log,
       onControl: () => Promise.resolve(),
+      refusesPath: () => false,
       deadline: (ms = 20_000) => new Deadline(host, ms),
       offer: (size) => node.player.apply(offered(size)),
       identity: kind === "iscsi"
@@ -221,6 +232,35 @@ Deno.test("iscsi: a map that multipathd makes although it is not wanted is resiz
     assertEquals([disk.device, disk.size], ["/dev/dm-0", 12 * MIB]);
     assertEquals(b.node.value("/sys/block/dm-0/size"), String(12 * MIB / 512));
   }, { useMultipath: false, portals: [FIRST] });
+});
+
+/** Takes the second path out of the map, as a multipathd that has not heard of it. */
+async function dropSecondPath(b: Bench): Promise<void> {
+  assertEquals(slaves(b), ["sda", "sdb"]);
+  await b.host.run("/usr/sbin/multipathd", ["del", "path", "sdb"], { deadlineMs: 5_000 });
+  assertEquals(slaves(b), ["sda"]);
+}
+
+Deno.test("iscsi: a path that multipathd refuses for a moment is in the map when attach returns", async () => {
+  await bench("iscsi", async (b) => {
+    await b.transport.attach(b.identity, 8 * MIB, b.deadline());
+    await dropSecondPath(b);
+    let refusals = 1;
+    b.refusesPath = () => refusals-- > 0;
+    const disk = await b.transport.attach(b.identity, 8 * MIB, b.deadline());
+    assertEquals([disk.paths, slaves(b)], [2, ["sda", "sdb"]]);
+  });
+});
+
+Deno.test("iscsi: a path that multipathd does not take keeps no disk from being attached", async () => {
+  await bench("iscsi", async (b) => {
+    await b.transport.attach(b.identity, 8 * MIB, b.deadline());
+    await dropSecondPath(b);
+    b.refusesPath = () => true;
+    const disk = await b.transport.attach(b.identity, 8 * MIB, b.deadline(60_000));
+    assertEquals([disk.device, slaves(b)], ["/dev/dm-0", ["sda"]]);
+    assert(b.log.some((line) => line.includes("does not take sdb")), b.log.join("\n"));
+  }, { haste: 20 });
 });
 
 Deno.test("iscsi: with one silent session the map grows over the other path, and gets the second back", async () => {

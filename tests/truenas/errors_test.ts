@@ -61,7 +61,7 @@ Deno.test("recorded errors get the code that says what they mean", () => {
     [R2510, 79, "not-found", 22],
     [R2510, 133, "not-found", 2],
     [R2510, 142, "invalid", 22],
-    [R2510, 160, "invalid", 22],
+    [R2510, 160, "array-fault", 22],
     [R2510, 164, "exists", 17],
     [R2510, 193, "exists", 14],
     [R2510, 199, "has-dependents", 14],
@@ -144,6 +144,37 @@ Deno.test("numbers of 26 and of TrueNAS itself are understood", () => {
   const failed = callError(202, "[ESERVICESTARTFAILURE] The nvmet service failed to start");
   assert(isReloadFailed(failed));
   assertStringIncludes(failed.hint ?? "", "saved");
+});
+
+Deno.test("EINVAL is the user's only where the field carries a value of his", () => {
+  const table: readonly (readonly [Map<number, Recorded>, number, string, string | undefined])[] = [
+    [R2510, 74, "invalid", "pool_dataset_create.volsize"],
+    [R2510, 85, "invalid", "data.PoolDatasetCreateVolume.name"],
+    [R2510, 166, "invalid", "snapshot_create.name"],
+    [R2504, 97, "config", "pool_dataset_create.volblocksize"],
+    [R2504, 100, "config", "pool_dataset_create.compression"],
+    [R2510, 100, "config", "data.PoolDatasetCreateVolume.compression"],
+    [R2504, 314, "config", "iscsi_extent_create.blocksize"],
+    // Ours: a type, a field that is too many or missing, a number that we picked, a name that we made.
+    [R2504, 92, "array-fault", "pool_dataset_create.volsize"],
+    [R2510, 93, "array-fault", "data.PoolDatasetCreateFilesystem.type"],
+    [R2504, 95, "array-fault", "pool_dataset_create.volsize"],
+    [R2504, 150, "array-fault", "pool_dataset_update.user_properties_update.0.value"],
+    [R2504, 302, "array-fault", "iscsi_extent_create.name"],
+    [R2504, 350, "array-fault", "iscsi_targetextent_create.lunid"],
+    [R2510, 465, "array-fault", "nvmet_namespace_create.nsid"],
+    [R2510, 494, "array-fault", "nvmet_namespace_update"],
+    [R2510, 226, "array-fault", "pool.dataset.rename.force"],
+  ];
+  for (const [from, seq, code, field] of table) {
+    const error = recorded(from, seq);
+    assertEquals([seq, error.code, error.errno, error.field], [seq, code, 22, field]);
+  }
+  assertStringIncludes(recorded(R2510, 100).hint ?? "", "tnb-compression");
+  assertEquals([callError(22, "[EINVAL] no way").code, callError(74, "[EBADMSG] no").code], [
+    "array-fault",
+    "array-fault",
+  ]);
 });
 
 Deno.test("whatever a server may send as an error, an error of ours comes out", () => {

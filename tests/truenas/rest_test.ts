@@ -266,6 +266,6 @@ Deno.test("a job is waited for, and fails with its own error", async () => {
     assertEquals(await bindResources(rest).services.isRunning("iscsitarget"), false);
     assertEquals(await control("START"), true);
     const error = await failure(control("NONSENSE"));
-    assertEquals([error.code, error.outcome], ["invalid", "answered"]);
+    assertEquals([error.code, error.outcome], ["array-fault", "answered"]);
   });
 });

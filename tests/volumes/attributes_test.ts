@@ -66,6 +66,23 @@ everywhere(
   },
 );
 
+everywhere("what is neither on nor off changes no protection", async (place) => {
+  const volname = await place.alloc();
+  await set(place, volname, "protected", 1);
+  place.calls.length = 0;
+  for (const value of ["maybe", "no", "true", 2, -1, 0.5, "01", " ", [], {}]) {
+    const { error } = await set(place, volname, "protected", value);
+    assertEquals([value, error?.code, error?.field], [value, "invalid", "args.value"]);
+  }
+  assertEquals(place.calls, []);
+  assertEquals(await get(place, volname, "protected"), 1);
+  for (const value of [false, null]) {
+    await set(place, volname, "protected", 1);
+    assertEquals((await set(place, volname, "protected", value)).error, undefined);
+    assertEquals(await get(place, volname, "protected"), 0);
+  }
+});
+
 everywhere("what is set on the dataset is nobody's notes, and protects nothing", async (place) => {
   const volname = await place.alloc();
   await place.array((nas) =>
@@ -87,11 +104,13 @@ everywhere(
   async (place) => {
     const volname = await place.alloc();
     await set(place, volname, "notes", "old");
-    for (const text of ["x".repeat(1100), "ä".repeat(500)]) {
+    place.calls.length = 0;
+    for (const text of ["x".repeat(1100), "ä".repeat(500), "x".repeat(200_000)]) {
       const reply = await set(place, volname, "notes", text);
       assertEquals(reply.error?.code, "invalid");
       assertStringIncludes(reply.error?.message ?? "", "1024");
     }
+    assertEquals(place.calls.filter((method) => method === "pool.dataset.update").length, 0);
     assertEquals(await get(place, volname, "notes"), "old");
     for (const text of ["x".repeat(1000), "ä\n".repeat(250)]) {
       assertEquals((await set(place, volname, "notes", text)).error, undefined);
@@ -117,9 +136,7 @@ everywhere("an attribute that is none is null, and cannot be set", async (place)
 });
 
 everywhere("a name that means another disk has no attributes", async (place) => {
-  const stale = await place.alloc();
-  await place.must("free_image", { volname: stale, isBase: 0, finish: true });
-  while (await place.alloc() === stale) continue;
+  const { stale } = await place.replaced();
   for (
     const reply of [
       await set(place, stale, "protected", 1),

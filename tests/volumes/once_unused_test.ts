@@ -3,6 +3,7 @@ import { Deadline } from "../../src/common/deadline.ts";
 import { TnblockError } from "../../src/common/error.ts";
 import type { Host } from "../../src/host/host.ts";
 import { onceUnused } from "../../src/volumes/once_unused.ts";
+import { LastingUse } from "../../src/volumes/lasting_use.ts";
 import type { Storage } from "../../src/volumes/storage.ts";
 
 /** A storage whose clock goes on only by waiting. */
@@ -33,12 +34,14 @@ Deno.test("onceUnused() gives up when its time is over, and at the caller's dead
   }
 });
 
-Deno.test("onceUnused() does not repeat any other failure", async () => {
-  let tries = 0;
-  const work = () => {
-    tries++;
-    return Promise.reject(new TnblockError("busy", "Cannot"));
-  };
-  await assertRejects(() => onceUnused(storage().storage, 5000, work), "Cannot");
-  assertEquals(tries, 1);
+Deno.test("onceUnused() repeats no other failure, and no use that does not end by itself", async () => {
+  for (const error of [new TnblockError("busy", "Cannot"), new LastingUse("Cannot")]) {
+    let tries = 0;
+    const work = () => {
+      tries++;
+      return Promise.reject(error);
+    };
+    await assertRejects(() => onceUnused(storage().storage, 5000, work), "Cannot");
+    assertEquals(tries, 1);
+  }
 });

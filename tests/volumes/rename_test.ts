@@ -62,7 +62,7 @@ everywhere(
     assertEquals(renamed, volname.replace("vm-100-disk-0", "vm-200-disk-0"));
     assertEquals(await identities(place), before);
     await place.must("activate_volume", { volname: renamed });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(renamed)), "content");
+    assertStringIncludes(await place.beginning(renamed), "content");
     const rows = await place.must("list_images");
     assertEquals(rows.map((row: { volid: string; vmid: number }) => [row.volid, row.vmid]), [
       [`san:${renamed}`, 200],
@@ -87,7 +87,7 @@ everywhere(
     });
     assertEquals(back, volname);
     await place.must("activate_volume", { volname });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "content");
+    assertStringIncludes(await place.beginning(volname), "content");
     await place.must("free_image", { volname, finish: true });
     assertEquals(await zvolNames(place), []);
   },
@@ -161,6 +161,17 @@ everywhere(
     assertEquals(await arrayState(place), before);
     // Without a name the first free one is taken.
     assertMatch(await place.must("rename_volume", { volname, targetVmid: 200 }), /vm-200-disk-0-/);
+  },
+);
+
+everywhere(
+  "what is no disk yet gets a disk's name with another guest, as PVE's own storages give it",
+  async (place) => {
+    for (const [number, name] of ["vm-100-state-suspend", "vm-100-fleece-0"].entries()) {
+      const volname = await place.alloc(100, 1024, name);
+      const renamed = await place.must("rename_volume", { volname, targetVmid: 200 });
+      assertEquals(renamed, volname.replace(name, `vm-200-disk-${number}`));
+    }
   },
 );
 
@@ -290,7 +301,7 @@ for (const what of ["done-then-drop", "cut"]) {
         }
       }
       await place.must("activate_volume", { volname });
-      assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "content");
+      assertStringIncludes(await place.beginning(volname), "content");
     },
   );
 }
@@ -309,11 +320,7 @@ everywhere(
     });
     const before = await arrayState(place);
     for (const call of calls) {
-      await place.faults([{ ...call, do: "delay", ms: 1500 }]);
-      const reply = await place.ask("rename_volume", { volname, targetVmid: 200 }, {
-        deadlineMs: 1200,
-      });
-      await place.faults([]);
+      const reply = await place.askAndGiveUp(call, "rename_volume", { volname, targetVmid: 200 });
       assertEquals([call, reply.error?.code], [call, "timeout"]);
       assertEquals({ call, ...await arrayState(place) }, { call, ...before });
     }
@@ -353,37 +360,30 @@ everywhere(
   "a reload by somebody else between rename and re-pointing does not lose the disk",
   async (place) => {
     const volname = await written(place);
-    const path = `${place.simulator.ready.dataset}/vm-200-disk-0`;
-    await place.faults([{
-      method: update(place),
-      nth: place.transport === "iscsi" ? 1 : 2,
-      do: "delay",
-      ms: 1500,
-    }]);
+    const nth = place.transport === "iscsi" ? 1 : 2;
+    await place.faults([{ method: update(place), nth, do: "hold" }]);
     const rename = place.ask("rename_volume", { volname, targetVmid: 200 });
-    while (!(await zvolNames(place)).includes(path)) continue;
+    await place.held(update(place));
     // Another volume of the storage is made meanwhile: a reload over the whole configuration.
     const other = await place.alloc(300);
+    await place.faults([]);
     const renamed = (await rename).result;
     for (const name of [renamed, other]) await place.must("activate_volume", { volname: name });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(renamed)), "content");
+    assertStringIncludes(await place.beginning(renamed), "content");
   },
 );
 
 everywhere("a name that somebody takes at the last moment is left to him", async (place) => {
   const volname = await place.alloc();
   const path = `${place.simulator.ready.dataset}/vm-200-disk-0`;
-  await place.faults([{ method: "pool.dataset.rename", nth: 1, do: "delay", ms: 1200 }]);
+  await place.faults([{ method: "pool.dataset.rename", nth: 1, do: "hold" }]);
   place.calls.length = 0;
   const rename = place.ask("rename_volume", { volname, targetVmid: 200 });
-  const marked = async () =>
-    (await place.objects()).zvols?.some((zvol) =>
-      zvol.user_properties["tnblock:rename-to"] === path
-    );
-  while (!await marked()) continue;
+  await place.held("pool.dataset.rename");
   await place.array((nas) =>
     nas.zvols.create({ name: path, volsize: 1 << 20, volblocksize: "16K", sparse: true })
   );
+  await place.faults([]);
   assertMatch((await rename).result, /^vol-vm-200-disk-1-/);
   const taken = (await place.objects()).zvols?.find((zvol) => zvol.name === path);
   assertEquals(taken?.user_properties, {});
@@ -400,7 +400,7 @@ everywhere(
       assertEquals(renamed, volname.replace("vm-100-disk-0", "vm-200-disk-0"));
       assertEquals(await identities(place), before);
       await place.must("activate_volume", { volname: renamed });
-      assertStringIncludes(await Deno.readTextFile(place.linkOf(renamed)), "content");
+      assertStringIncludes(await place.beginning(renamed), "content");
       // And once more, when only its answer was lost.
       assertEquals(
         await place.must("rename_volume", { volname, targetVmid: 200, targetName }),
@@ -419,7 +419,7 @@ everywhere(
     const renamed = await place.must("rename_volume", { volname, targetVmid: 300 });
     assertEquals(renamed, volname.replace("vm-100-disk-0", "vm-300-disk-0"));
     await place.must("activate_volume", { volname: renamed });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(renamed)), "content");
+    assertStringIncludes(await place.beginning(renamed), "content");
   },
 );
 
@@ -479,7 +479,7 @@ everywhere(
     assertEquals((await place.ask("rename_volume", { volname, targetVmid: 300 })).ok, false);
     await place.faults([]);
     await place.must("activate_volume", { volname });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "content");
+    assertStringIncludes(await place.beginning(volname), "content");
   },
 );
 
@@ -498,16 +498,15 @@ everywhere(
     const nth = place.transport === "iscsi" ? 1 : 2;
     await place.faults([
       { method: update(place), nth, do: "error", errno: 5 },
-      { method: "pool.dataset.rename", nth: 2, do: "delay", ms: 1500 },
+      { method: "pool.dataset.rename", nth: 2, do: "hold" },
     ]);
     const rename = place.ask("rename_volume", { volname, targetVmid: 200 });
-    const path = `${place.simulator.ready.dataset}/vm-200-disk-0`;
-    while (!(await zvolNames(place)).includes(path)) continue;
+    await place.held("pool.dataset.rename");
     await place.alloc(300);
-    assertEquals((await rename).ok, false);
     await place.faults([]);
+    assertEquals((await rename).ok, false);
     await place.must("activate_volume", { volname });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "content");
+    assertStringIncludes(await place.beginning(volname), "content");
   },
 );
 

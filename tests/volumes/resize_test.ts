@@ -147,8 +147,12 @@ both("a name that means another disk, or a missing one, is refused", async (plac
   await place.must("free_image", { volname: stale, isBase: 0, finish: true });
   const gone = await place.ask("volume_resize", { volname: stale, size: 96 * MIB, running: 0 });
   assertEquals(gone.error?.code, "not-found");
-  while (await place.alloc() === stale) continue;
-  const reply = await place.ask("volume_resize", { volname: stale, size: 96 * MIB, running: 0 });
+  const named = await place.replaced();
+  const reply = await place.ask("volume_resize", {
+    volname: named.stale,
+    size: 96 * MIB,
+    running: 0,
+  });
   assertEquals(reply.error?.code, "volume-replaced");
 });
 
@@ -180,6 +184,11 @@ both("a caller who is gone leaves a resize that is finished, here too", async (p
     deadlineMs: 900,
   });
   assertEquals(reply.error?.code, "timeout");
+  assertStringIncludes(
+    reply.error?.message ?? "",
+    `; the array was told to grow "vm-100-disk-0" to ${96 * MIB} bytes, and it goes on`,
+  );
+  assertStringIncludes(reply.error?.hint ?? "", "repeat the resize");
   assertEquals(await sizeHere(place, volname), 96 * MIB);
 });
 

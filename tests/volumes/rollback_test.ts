@@ -129,6 +129,8 @@ over(
     const args = { volname, snapshot: "s" };
     const reply = await place.ask("volume_snapshot_rollback", args, { deadlineMs: 2000 });
     assertEquals(reply.error?.code, "timeout");
+    assertStringIncludes(reply.error?.message ?? "", "the array is told to roll it back");
+    assertStringIncludes(reply.error?.hint ?? "", "Roll back once more");
     assertEquals(await contentOf(place, volname, 5), "older");
   },
 );

@@ -91,6 +91,7 @@ over("a deletion whose caller is gone is finished", async (place, { method }) =>
   const args = { volname, snapshot: "s" };
   const reply = await place.ask("volume_snapshot_delete", args, { deadlineMs: 600 });
   assertEquals(reply.error?.code, "timeout");
+  assertStringIncludes(reply.error?.message ?? "", `told to delete the snapshot "s" of the volume`);
   assertEquals(await snapshotNames(place), []);
 });
 
@@ -199,6 +200,31 @@ over(
     assertEquals(new Set(ids).size, 3);
   },
 );
+
+over("a snapshot gets a name of PVE's or none", async (place) => {
+  const volname = await place.alloc();
+  const names = [
+    "S-1_a",
+    "vzdump",
+    "__migration__",
+    "__replicate_100-0_1795000000__",
+    "a".repeat(40),
+  ];
+  for (const snapshot of names) await place.must("volume_snapshot", { volname, snapshot });
+  place.calls.length = 0;
+  const others = [
+    ...["__base__", "current", "Pending", "auto-2026-11-22_00:00", "a.b", "a b", "1st", "_a", "-a"],
+    ...["__replicate_", "__other__", "tnblock:s", "", "a@b", "a/b", "../a", "a\n", "a".repeat(101)],
+  ];
+  for (const snapshot of others) {
+    const { error } = await place.ask("volume_snapshot", { volname, snapshot });
+    assertEquals([snapshot, error?.code, error?.field], [snapshot, "invalid", "args.snapshot"]);
+  }
+  assertEquals(place.calls, []);
+  assertEquals(await snapshotNames(place), [...names].sort());
+  for (const snapshot of names) await place.must("volume_snapshot_delete", { volname, snapshot });
+  assertEquals(await snapshotNames(place), []);
+});
 
 over("volumes for the memory of a guest live like any other", async (place) => {
   for (const name of ["vm-100-state-before_upgrade", "vm-100-state-suspend-2026-11-22"]) {

@@ -13,19 +13,42 @@ for (const transport of TRANSPORTS) {
         await run(place);
       });
 
-    test("a cloud-init volume in use is allocated again by name, whatever the size, and nothing is touched", async (place) => {
+    test("a cloud-init volume in use is allocated again by name, and one that is large enough is not touched", async (place) => {
       const volname = await place.alloc(100, 4096, "vm-100-cloudinit");
       await place.must("activate_volume", { volname });
       await place.holdOpen(volname);
       const before = JSON.stringify(await place.objects({ weight: true }));
       const target = await Deno.readLink(place.linkOf(volname));
       place.calls.length = 0;
-      for (const sizeKiB of [4096, 8192, 1024]) {
+      for (const sizeKiB of [4096, 4095.5, 1024]) {
         assertEquals(await place.alloc(100, sizeKiB, "vm-100-cloudinit"), volname);
       }
       assertEquals(JSON.stringify(await place.objects({ weight: true })), before);
       assertEquals(await Deno.readLink(place.linkOf(volname)), target);
       assertEquals(place.calls.filter((method) => /create|update|delete|destroy/.test(method)), []);
+    });
+
+    test("a cloud-init volume that is allocated again with more grows, here too", async (place) => {
+      const volname = await place.alloc(100, 4096, "vm-100-cloudinit");
+      await place.must("activate_volume", { volname });
+      await place.holdOpen(volname);
+      const exports = async () => {
+        const { extents, mappings, namespaces } = await place.objects({ weight: true });
+        return JSON.stringify([extents, mappings, namespaces]);
+      };
+      const before = await exports();
+      assertEquals(await place.alloc(100, 8192, "vm-100-cloudinit"), volname);
+      assertEquals((await place.must("volume_size_info", { volname })).size, 8 << 20);
+      assertEquals((await Deno.stat(place.linkOf(volname))).size, 8 << 20);
+      assertEquals(await exports(), before);
+    });
+
+    test("a cloud-init volume that has no room to grow is refused, and stays", async (place) => {
+      const volname = await place.alloc(100, 4096, "vm-100-cloudinit");
+      const before = JSON.stringify(await place.objects({ weight: true }));
+      const args = { vmid: 100, format: "raw", name: volname, sizeKiB: 2 ** 40 };
+      assertEquals((await place.ask("alloc_image", args)).error?.code, "no-space");
+      assertEquals(JSON.stringify(await place.objects({ weight: true })), before);
     });
 
     test("a cloud-init volume that lost its export gets one by being allocated again", async (place) => {
@@ -50,6 +73,8 @@ for (const transport of TRANSPORTS) {
         ["a hibernated guest", 100, "vm-100-state-suspend-2026-11-22", 500 * 1024],
         ["a container's disk", 105, "vm-105-disk-0", 8 * 1024 * 1024],
         ["a name that a migration gives", 100, "vm-100-disk-31", 65536],
+        ["a number that PVE never counts to", 100, `vm-100-disk-${"9".repeat(20)}`, 65536],
+        ["a size that is no whole KiB", 100, "vm-100-disk-3", 1.5],
         ["the longest names", 999_999_999, `vm-999999999-state-${"s".repeat(40)}`, 4096],
       ] as const
     ) {

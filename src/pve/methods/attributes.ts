@@ -3,13 +3,19 @@ import * as v from "valibot";
 import { TnblockError } from "../../common/error.ts";
 import { readAttributes, writeNotes, writeProtected } from "../../volumes/attributes.ts";
 import { parseVolumeName } from "../volume_name.ts";
-import { flag, type Method, parseArgs, volname } from "./method.ts";
+import { type Method, parseArgs, volname } from "./method.ts";
 
 const asking = v.object({ volname, attribute: v.string() });
-/** Longer ones are refused with the array's own limit; this one keeps nonsense away. Perl gets no NUL. */
-const text = v.pipe(v.string(), v.maxLength(65536), v.regex(/^[^\0]*$/));
+/** Perl gets no NUL. How long they may be, says who keeps them. */
+const text = v.pipe(v.string(), v.regex(/^[^\0]*$/));
 const notes = v.object({ volname, value: v.nullish(text, "") });
-const protection = v.object({ volname, value: flag });
+
+/** Nothing else is taken for "on" or "off": a misread word would leave a disk unprotected. */
+const onOrOff = v.pipe(
+  v.nullish(v.union([v.boolean(), v.picklist([0, 1, "0", "1", ""])]), 0),
+  v.transform((value) => value === 1 || value === "1" || value === true),
+);
+const protection = v.object({ volname, value: onOrOff });
 
 /**
  * Where a section of storage.cfg keeps its volumes, as text: two sections with the same text mean the
@@ -23,11 +29,14 @@ export function identityOf(config: Readonly<Record<string, unknown>>): string {
   return `tnblock:/${hosts.join(",")}/${config["tnb-dataset"] ?? ""}`;
 }
 
+/**
+ * `notes` and `protected`. Of an attribute that a storage does not know, PVE's base class (`get_volume_attribute`
+ * and `update_volume_attribute` of `PVE/Storage/Plugin.pm`) answers undef and refuses to set it; so do these.
+ */
 export const ATTRIBUTE_METHODS: Readonly<Record<string, Method>> = {
   get_volume_attribute: async (storage, args) => {
     const { volname, attribute } = parseArgs(asking, args);
     const volume = parseVolumeName(volname);
-    // PVE's word for an attribute that a storage does not know is undef.
     if (attribute !== "notes" && attribute !== "protected") return null;
     const found = await readAttributes(storage, volume);
     return attribute === "notes" ? found.notes : found.protected ? 1 : 0;

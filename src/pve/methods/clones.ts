@@ -84,6 +84,8 @@ function newName(
         { field: "args.targetVmid" },
       );
     }
+    // A disk's name for whatever it was, as PVE's find_free_diskname has it: a state or fleecing image given
+    // to another guest is a disk of it. Cloud-init is known by its name alone.
     return isCloudInit(source.zvol)
       ? { name: `vm-${guest.output}-cloudinit` }
       : { prefix: `${kind}-${guest.output}-disk-` };

@@ -1,5 +1,6 @@
 /** Methods about snapshots: take, delete, roll back, list. */
 import * as v from "valibot";
+import { TnblockError } from "../../common/error.ts";
 import { deleteSnapshot } from "../../volumes/delete_snapshot.ts";
 import { rollBack } from "../../volumes/rollback.ts";
 import { rollbackPossible } from "../../volumes/rollback_possible.ts";
@@ -12,9 +13,30 @@ import { type Method, parseArgs, Revocable, snapshotName, volname } from "./meth
 const volumeArgs = v.object({ volname });
 const snapshotArgs = v.object({ volname, snapshot: snapshotName });
 
+/**
+ * What PVE takes snapshots by: its users' names (`pve-snapshot-name`, `vzdump` too), those of its storage
+ * migration and replication (`PVE/Storage.pm`, `PVE/ReplicationState.pm`). All others are ours or TrueNAS's:
+ * `__base__` makes a base.
+ */
+const PVE_SNAPSHOT = /^(?:[A-Za-z][A-Za-z0-9_-]*|__migration__|__replicate_[A-Za-z0-9_-]+)$/;
+
+/** PVE's words for a guest as it is now, and for changes that wait (`PVE/API2/Qemu.pm`). */
+const NO_SNAPSHOT = /^(?:current|pending)$/i;
+
 async function volumeSnapshot(storage: Storage, args: unknown): Promise<Revocable> {
   const { volname, snapshot } = parseArgs(snapshotArgs, args);
-  const taken = await takeSnapshot(storage, parseVolumeName(volname), snapshot);
+  const volume = parseVolumeName(volname);
+  if (!PVE_SNAPSHOT.test(snapshot) || NO_SNAPSHOT.test(snapshot)) {
+    throw new TnblockError(
+      "invalid",
+      `Cannot take the snapshot "${snapshot}" of the volume "${volume.zvol}": Proxmox VE gives that name to none`,
+      {
+        field: "args.snapshot",
+        hint: "Use letters, digits, _ and -, a letter first; current and pending are reserved",
+      },
+    );
+  }
+  const taken = await takeSnapshot(storage, volume, snapshot);
   return new Revocable(null, async (storage) => {
     await takeBackSnapshot(storage, taken);
   });

@@ -47,6 +47,8 @@ async function prepareImportOf(storage: Storage, args: unknown): Promise<Revocab
 export const TRANSFER_METHODS: Readonly<Record<string, Method>> = {
   volume_export_prepare: prepareExportOf,
   volume_export_finish: (storage, args) => finishCopy(storage, nameOf(args)),
+  // Reading leaves nothing behind: an export that failed is let go of like one that is done.
+  volume_export_abort: (storage, args) => finishCopy(storage, nameOf(args)),
   volume_import_prepare: prepareImportOf,
   volume_import_finish: (storage, args) => finishImport(storage, nameOf(args)),
   volume_import_abort: (storage, args) => abortImport(storage, nameOf(args)),

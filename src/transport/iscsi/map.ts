@@ -24,6 +24,12 @@ import { type LunIdentity, lunOf } from "./paths.ts";
 /** multipathd takes a new path by itself within this time; past it we ask it to. */
 const MAP_BY_ITSELF_MS = 1500;
 
+/**
+ * A path that multipathd has not heard of from udev yet is no part of a map that it makes, and a map that was
+ * just made takes none for a moment (`wait_for_udev`): so it is asked again.
+ */
+const ASK_AGAIN_MS = 2_000;
+
 /** The map over the paths: made by multipathd, by itself or asked; its size and its paths set right. */
 export async function useMap(
   parts: IscsiNodeParts,
@@ -39,19 +45,34 @@ export async function useMap(
     // First of all: a path of the right size is refused by a map of another one.
     await fitMap(parts, identity, before, bytes, deadline);
   }
-  const complete = (ms: number) =>
+  const isIn = (map: MultipathMap) => (path: ScsiDisk) => map.slaves.includes(path.name);
+  const complete = (ms: number, look: () => Promise<void> = () => Promise.resolve()) =>
     waitUntil(host, deadline.bounds(ms), async () => {
+      await look();
       const map = await mapNow(parts, identity);
-      return map?.node !== undefined && paths.every((path) => map.slaves.includes(path.name))
-        ? map
-        : undefined;
+      return map?.node !== undefined && paths.every(isIn(map)) ? map : undefined;
     });
   // What multipathd once refused it does not try again by itself.
   const isFitted = before !== undefined && before.sizeBytes !== bytes;
   let map = (await complete(isFitted ? 0 : MAP_BY_ITSELF_MS))?.value;
   if (map === undefined) {
-    await askForMap(parts, identity, paths, deadline);
-    map = (await complete(DISK_WAIT_MS))?.value;
+    let askAt = host.monotonicMs();
+    map = (await complete(DISK_WAIT_MS, async () => {
+      if (host.monotonicMs() < askAt) return;
+      await askForMap(parts, identity, paths, deadline);
+      askAt = host.monotonicMs() + ASK_AGAIN_MS;
+    }))?.value;
+  }
+  if (map === undefined) {
+    // A path more or less is no reason for a guest not to start.
+    const some = await mapNow(parts, identity);
+    if (some?.node !== undefined && paths.some(isIn(some))) {
+      const missing = paths.filter((path) => !isIn(some)(path)).map((path) => path.name).join(", ");
+      parts.log.warning(
+        `multipathd does not take ${missing} into the map ${some.mapName}: it works with fewer paths`,
+      );
+      map = some;
+    }
   }
   if (map !== undefined) map = await fitMap(parts, identity, map, bytes, deadline);
   if (map?.node === undefined) {

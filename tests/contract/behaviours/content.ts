@@ -67,6 +67,21 @@ export const CONTENT: readonly Behaviour[] = [
     again: "same",
   },
   {
+    row: "volume_export_abort",
+    method: "volume_export_abort",
+    arrange: async (stage) => {
+      const volname = await stage.alloc();
+      await stage.must("volume_export_prepare", { volname });
+      return { volname };
+    },
+    named: true,
+    before: [DISK, LINK],
+    after: [DISK],
+    again: "same",
+    // It lets go of the disk like volume_export_finish, in whose row stands what may go wrong.
+    brief: true,
+  },
+  {
     row: "volume_import_prepare",
     method: "volume_import_prepare",
     arrange: ({ a }) => ({ vmid: a, name: null, size: MIB }),
