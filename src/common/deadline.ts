@@ -6,11 +6,20 @@ export interface Clock {
   monotonicMs(): number;
 }
 
+/** How far work is that a deadline ends no more. */
+export interface GoingOn {
+  /** What is known of it, as the end of a sentence: `the array was told to grow it`. */
+  readonly known: string;
+  /** What to do about it. */
+  readonly hint: string;
+}
+
 /** The caller's deadline. */
 export class Deadline {
   readonly #clock: Clock;
   readonly #at: number;
   readonly #controller = new AbortController();
+  #goingOn: GoingOn | undefined;
 
   /** @param ms milliseconds from now. */
   constructor(clock: Clock, ms: number) {
@@ -31,6 +40,20 @@ export class Deadline {
   /** Bounds for a wait of at most `ms`, and never past the deadline. */
   bounds(ms: number = Number.MAX_SAFE_INTEGER): { deadlineMs: number; signal: AbortSignal } {
     return { deadlineMs: Math.min(ms, this.leftMs()), signal: this.signal };
+  }
+
+  /**
+   * What a caller is told whose deadline passes now. A verb that is finished rather than undone (free, delete a
+   * snapshot, resize, roll back) says it before its first write, and again when it knows more: "timeout" alone
+   * would read as if nothing had been done.
+   */
+  get goingOn(): GoingOn | undefined {
+    return this.#goingOn;
+  }
+
+  /** See {@link goingOn}. */
+  goesOn(known: string, hint: string): void {
+    this.#goingOn = { known, hint };
   }
 
   /** Ends everything that waits under this deadline. */

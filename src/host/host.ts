@@ -42,6 +42,8 @@ export interface ProgramResult {
 export interface RunOptions extends Bounds {
   /** Text for its standard input; empty when absent. */
   readonly input?: string;
+  /** What its environment holds beside PATH and LC_ALL. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -91,15 +93,23 @@ export interface HostFiles {
   readLink(path: string): Promise<string | undefined>;
   /** The path with all links resolved (as seen from the root), or undefined when it dangles. */
   resolve(path: string): Promise<string | undefined>;
-  /** Writes a whole file by a temporary name and a rename; the directory is made when missing. */
-  replaceText(path: string, text: string, mode: number): Promise<void>;
+  /**
+   * Writes a whole file by a temporary name and a rename; the directory is made when missing. `durable`: it is
+   * there after a loss of power too.
+   */
+  replaceText(
+    path: string,
+    text: string,
+    mode: number,
+    options?: { readonly durable: boolean },
+  ): Promise<void>;
   /**
    * Points a symbolic link at `target` by a temporary name and a rename. An absolute target below a
    * root is written as a relative link. The directory must exist.
    */
   replaceLink(path: string, target: string): Promise<void>;
-  /** Removes a file or link; false when there was none. */
-  remove(path: string): Promise<boolean>;
+  /** Removes a file or link; false when there was none. `durable`: it stays away after a loss of power. */
+  remove(path: string, options?: { readonly durable: boolean }): Promise<boolean>;
   /** Makes a directory and its parents; fine when it exists. */
   makeDirectory(path: string, mode: number): Promise<void>;
   /**
@@ -121,6 +131,60 @@ export interface LinkPlace {
   readonly folder: string;
   /** What stands for `/dev` in the text of a link that is two folders below {@link view}. */
   readonly devices: string;
+}
+
+/** One line that came over a unix socket, and the way to answer it. */
+export interface LocalLine {
+  /** Without its line feed; undefined when it was longer than is taken. */
+  readonly text: string | undefined;
+  /** Aborted when the caller has closed its end. */
+  readonly gone: AbortSignal;
+  /**
+   * Tells the caller that its line is taken, which must come before anything is begun; false when the
+   * caller is gone, and may have turned to somebody else.
+   */
+  take(): Promise<boolean>;
+  /**
+   * Writes the answer (which ends in a line feed) and closes; resolves when the caller has closed too.
+   * False when it was gone before it had read the answer, or could not pass it on.
+   */
+  answer(text: string): Promise<boolean>;
+}
+
+/** A unix socket that is served. */
+export interface LocalServer {
+  /** Connections that are open. */
+  connections(): number;
+  /** Takes no more connections; those that are open go on. */
+  stopListening(): Promise<void>;
+  /** Ends everything. */
+  close(): Promise<void>;
+}
+
+/** How a unix socket is served. */
+export interface ServeOptions {
+  /** Permission bits of the socket. */
+  readonly mode: number;
+  /** Bytes of a line; a longer one is told as undefined. */
+  readonly maxLine: number;
+  /** Milliseconds within which a connection must have sent its line, and then must go on reading the answer. */
+  readonly lineDeadlineMs: number;
+  /** With so many open the oldest that has not sent its line is closed; if all have, a new one gets {@link full}. */
+  readonly maxConnections: number;
+  /** A line, with its line feed. */
+  readonly full: string;
+}
+
+/** How a line is sent to a unix socket. The deadline bounds all of it. */
+export interface AskOptions extends Bounds {
+  /** Bytes of the answer. */
+  readonly maxLine: number;
+  /** Milliseconds within which the line must have been taken; as long as the deadline unless told. */
+  readonly takenMs?: number;
+  /** Called when the line was taken: whatever fails later may have been done. */
+  readonly onTaken?: () => void;
+  /** Passes the answer on; where that fails (false) the other side hears that nobody has its answer. */
+  readonly passOn?: (text: string) => Promise<boolean>;
 }
 
 /** The node. */
@@ -157,6 +221,21 @@ export interface Host {
     expectBytes: number,
     bounds: Bounds,
   ): Promise<Uint8Array>;
+  /**
+   * Listens on a unix socket: on the one that systemd has opened for us (sd_listen_fds(3)) when there is
+   * one, else on one made at `path`. One line is read from each connection. `EADDRINUSE` when another
+   * process serves it.
+   */
+  serveLocal(
+    path: string,
+    options: ServeOptions,
+    onLine: (line: LocalLine) => void,
+  ): Promise<LocalServer>;
+  /**
+   * Sends one line to a unix socket and gives the line that is answered. Errors: `ENOENT`, `ECONNREFUSED`
+   * where nobody serves it; `EPERM` for a socket that others than root can have made; `ETIMEDOUT`; `ECONNRESET`.
+   */
+  askLocal(path: string, line: string, options: AskOptions): Promise<string>;
   /**
    * Writes a connect string to `/dev/nvme-fabrics` and returns the kernel's answer
    * (`instance=0,cntlid=1`). The error's code is the kernel's (`EALREADY`, `EIO`, `ENOKEY` ...).

@@ -11,6 +11,7 @@ import type { Host } from "./host.ts";
 import { wait } from "./linux_deadline.ts";
 import { linuxFabrics } from "./linux_fabrics.ts";
 import { linuxFiles } from "./linux_files.ts";
+import { linuxLocal } from "./linux_local.ts";
 import { linuxLock } from "./linux_lock.ts";
 import { readKernelLog } from "./linux_log.ts";
 import { linuxLinkPlace, linuxPrepareLinks } from "./linux_mount.ts";
@@ -18,6 +19,8 @@ import { openRoot, type Root } from "./linux_root.ts";
 import { runProgram } from "./linux_run.ts";
 import { exchangeTcp } from "./linux_tcp.ts";
 import { linuxUse } from "./linux_use.ts";
+
+export { isJournal } from "./linux_journal.ts";
 
 /**
  * The node below `root` (the machine itself when absent).
@@ -41,6 +44,7 @@ export function linuxHost(
     run: (program, args, runOptions) => runProgram(root, program, args, runOptions),
     lock,
     exchangeTcp,
+    ...linuxLocal(root),
     ...linuxFabrics(root, lock),
     ...linuxUse(root),
     linkPlace: linuxLinkPlace(root),

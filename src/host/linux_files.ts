@@ -72,7 +72,7 @@ export function linuxFiles(root: Root, lock: Host["lock"]): HostFiles {
       });
     },
 
-    async replaceText(path, text, mode) {
+    async replaceText(path, text, mode, options) {
       await named(`Cannot write "${path}"`, async () => {
         const real = await root.followParent(path);
         await mkdir(posix.dirname(real), { recursive: true });
@@ -80,6 +80,7 @@ export function linuxFiles(root: Root, lock: Host["lock"]): HostFiles {
         try {
           await writeNew(temporary, text, mode);
           await rename(temporary, real);
+          if (options?.durable === true) await syncFolder(posix.dirname(real));
         } catch (error) {
           await unlink(temporary).catch(() => {});
           throw error;
@@ -104,9 +105,11 @@ export function linuxFiles(root: Root, lock: Host["lock"]): HostFiles {
       });
     },
 
-    async remove(path) {
+    async remove(path, options) {
       const removed = await orAbsent(`Cannot remove "${path}"`, async () => {
-        await unlink(await root.followParent(path));
+        const real = await root.followParent(path);
+        await unlink(real);
+        if (options?.durable === true) await syncFolder(posix.dirname(real));
         return true;
       });
       return removed ?? false;
@@ -195,6 +198,16 @@ async function writeNew(path: string, text: string, mode: number): Promise<void>
     // The umask may have taken bits away. Only then: PVE's cluster file system refuses most of chmod.
     if (((await handle.stat()).mode & 0o7777) !== mode) await handle.chmod(mode);
     await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A file's sync says nothing about its name: that is its folder's (fsync(2)). */
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
     await handle.sync();
   } finally {
     await handle.close();

@@ -29,7 +29,8 @@ export async function runProgram(
   options.signal?.throwIfAborted();
   let child: ChildProcess;
   try {
-    child = spawn(file, [...args], { cwd: "/", env: ENVIRONMENT, shell: false });
+    const env = { ...ENVIRONMENT, ...options.environment };
+    child = spawn(file, [...args], { cwd: "/", env, shell: false });
   } catch (error) {
     throw hostError(doing, error);
   }

@@ -23,9 +23,19 @@ export interface Door {
   readonly port: number;
   /** SHA-256 of the certificate, hexadecimal with colons. */
   readonly fingerprint: string;
+  /** For a door that is to take this one's place. */
+  readonly certificate: Certificate;
+  /** Forgets all logins, as after 30 days. */
+  expireAll(): void;
   /** Cuts every connection. */
   cutAll(): void;
   close(): Promise<void>;
+}
+
+/** A certificate with its key, PEM. */
+export interface Certificate {
+  readonly private: string;
+  readonly cert: string;
 }
 
 export interface DoorSettings {
@@ -33,13 +43,15 @@ export interface DoorSettings {
   readonly address: string;
   readonly port: number;
   readonly idleMs: number;
+  /** Default a new one. */
+  readonly certificate?: Certificate | undefined;
   readonly onExchange?: ((exchange: Exchange) => void) | undefined;
 }
 
 export async function openDoor(settings: DoorSettings): Promise<Door> {
   const { sim, address, port } = settings;
   // Made in memory at each start: there is no key to keep or to lose.
-  const pem = await generate([{ name: "commonName", value: "localhost" }], {
+  const pem = settings.certificate ?? await generate([{ name: "commonName", value: "localhost" }], {
     keyType: "ec",
     algorithm: "sha256",
     extensions: [{
@@ -98,6 +110,10 @@ export async function openDoor(settings: DoorSettings): Promise<Door> {
     host: address,
     port: (server.address() as AddressInfo).port,
     fingerprint: new X509Certificate(pem.cert).fingerprint256,
+    certificate: { private: pem.private, cert: pem.cert },
+    expireAll: () => {
+      for (const connection of connections) connection.session.expire();
+    },
     cutAll: () => {
       for (const connection of connections) connection.cut();
       rest.cutAll();

@@ -27,6 +27,11 @@ export class Session {
     this.loginId = randomUUID();
   }
 
+  /** Its time is over: the next message finds nobody logged in, the socket stays open. */
+  expire(): void {
+    this.user = undefined;
+  }
+
   logout(): void {
     this.user = undefined;
     this.subscriptions.clear();

@@ -17,7 +17,7 @@ import { openPortals } from "./portals.ts";
 import type { Portals } from "./portals.ts";
 import type { ReleaseName } from "./release.ts";
 import { releaseOf } from "./release.ts";
-import { openDoor } from "./server.ts";
+import { type Certificate, openDoor } from "./server.ts";
 import { Sim } from "./sim.ts";
 import type { Network } from "./start_world.ts";
 import { addVolumes, emptyWorld, readyWorld } from "./start_world.ts";
@@ -95,12 +95,21 @@ export interface Simulator {
   stats(): ReturnType<Sim["stats"]["toJson"]>;
   /** The same as `POST /faults`. */
   setFaults(faults: readonly Fault[]): void;
+  /** Resolves when the fault `hold` has a call of this method; without one it waits for ever. */
+  held(method: string): Promise<void>;
   /** Starts or stops a service behind the API's back. */
   setService(name: ServiceName, running: boolean): Promise<void>;
   /** What the array offers on the network now. */
   exports(): Exports;
   /** Cuts every API connection, as a failover or a restart of the proxy does. */
   cutConnections(): void;
+  /** Forgets all logins without closing a connection, as TrueNAS does after 30 days. */
+  expireSessions(): void;
+  /**
+   * Goes down: every connection is cut and nobody listens, until the returned function brings the array up
+   * again, with another boot id, the same world at the same place, and another release if one is given.
+   */
+  goDown(): Promise<(release?: ReleaseName) => Promise<void>>;
   /** The inner state, for tests that need to prepare what the API cannot. */
   readonly world: World;
 }
@@ -130,7 +139,7 @@ async function networkOf(
 
 /** Starts a simulator; it listens when this resolves. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
-  const release = releaseOf(options.release ?? "25.10");
+  let release = releaseOf(options.release ?? "25.10");
   const latency = latencyProfile(options.latency);
   const now = options.now ?? Date.now;
   const { network, portals } = await networkOf(options);
@@ -139,7 +148,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
   const dataSide = await options.dataSide?.({ network, release: release.name, world }) ??
     noDataSide();
   const loginLimit = options.loginLimit ?? 20;
-  const sim = new Sim({ release, latency, world, dataSide, now, loginLimit });
+  let sim = new Sim({ release, latency, world, dataSide, now, loginLimit });
   const volumes = addVolumes(
     world,
     prepared === undefined ? 0 : options.volumes ?? 0,
@@ -151,14 +160,17 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
   }
   await sim.applyService("iscsitarget");
   await sim.applyService("nvmet");
-  const control = await openControl(sim);
-  const door = await openDoor({
-    sim,
-    address: options.listen?.address ?? "127.0.0.1",
-    port: options.listen?.port ?? 0,
-    idleMs: options.idleMs ?? release.idleMs,
-    onExchange: options.onExchange,
-  });
+  const control = await openControl(() => sim);
+  const open = (port: number, certificate?: Certificate) =>
+    openDoor({
+      sim,
+      address: options.listen?.address ?? "127.0.0.1",
+      port,
+      idleMs: options.idleMs ?? release.idleMs,
+      certificate,
+      onExchange: options.onExchange,
+    });
+  let door = await open(options.listen?.port ?? 0);
   const admin = prepared?.user ?? world.users.get("truenas_admin");
   const ready: ReadyLine = {
     host: door.host,
@@ -184,6 +196,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     objects: () => objects(world),
     stats: () => sim.stats.toJson(),
     setFaults: (faults) => sim.faults.set(faults),
+    held: (method) => sim.faults.held(method),
     setService: async (name, running) => {
       const state = world.services.get(name);
       if (state !== undefined) state.running = running;
@@ -191,7 +204,22 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     },
     exports: () => sim.exports,
     cutConnections: () => door.cutAll(),
+    expireSessions: () => door.expireAll(),
+    goDown: async () => {
+      sim.faults.set([]);
+      await door.close();
+      return async (next) => {
+        if (next !== undefined) release = releaseOf(next);
+        world.bootId = randomUUID();
+        sim = new Sim({ release, latency, world, dataSide, now, loginLimit });
+        await sim.applyService("iscsitarget");
+        await sim.applyService("nvmet");
+        door = await open(door.port, door.certificate);
+      };
+    },
     stop: async () => {
+      // What is held goes on, and finds its connection closed.
+      sim.faults.set([]);
       await Promise.all([door.close(), control.close(), portals?.close()]);
       await dataSide.close();
     },

@@ -71,7 +71,7 @@ export class World {
     xport_referral: true,
   };
   addresses: Addresses = { own: [] };
-  readonly bootId = randomUUID();
+  bootId: string = randomUUID();
   readonly hostId = randomUUID().replaceAll("-", "").repeat(2);
 
   constructor(now: () => number) {

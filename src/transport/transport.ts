@@ -4,6 +4,7 @@
  */
 import type { Deadline } from "../common/deadline.ts";
 import type { TnblockError } from "../common/error.ts";
+import type { Portal } from "../common/storage_settings.ts";
 import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import type { WantedSize } from "./wanted_size.ts";
@@ -76,6 +77,42 @@ export interface AttachedDisk {
   readonly ms: number;
 }
 
+/**
+ * How the connection to a portal stands: `live`, `recovering` (the kernel or iscsid has it, and brings it back by
+ * itself), or `missing`.
+ */
+export type PortalState = "live" | "recovering" | "missing";
+
+/** A configured portal. */
+export interface PortalGlance {
+  readonly portal: Portal;
+  readonly state: PortalState;
+}
+
+/** What sysfs shows of a disk without anybody being asked: of iSCSI it may be outdated. */
+export interface DiskGlance {
+  /** What users open: the NVMe disk, the map, or the only path; undefined when there are but loose paths. */
+  readonly device: string | undefined;
+  /** Bytes; 0 without a device. */
+  readonly size: number;
+  /** Paths that carry it, of all that could by the configuration. */
+  readonly paths: { readonly up: number; readonly configured: number };
+  /** Live connections that could carry it and do not: paths that came back. Always 0 where the kernel sees to it. */
+  readonly lost: number;
+  /** Identities (naa, uuid) of other disks that a link to this one leads to by now; empty when all is right. */
+  readonly strangers: readonly string[];
+  /** Another text whenever the device, or what it is made of, is another one. */
+  readonly mark: string;
+}
+
+/** See {@link Transport.glance}. */
+export interface Glance {
+  /** In the order of what was asked for; undefined for what is not here. */
+  readonly disks: readonly (DiskGlance | undefined)[];
+  /** Disks with paths here that were not asked for; none where a node sees all disks anyway. */
+  readonly strays: readonly DiskIdentity[];
+}
+
 /** One protocol. */
 export interface Transport {
   readonly kind: "iscsi" | "nvme-tcp";
@@ -130,6 +167,16 @@ export interface Transport {
 
   /** Connects the portals that are not; one live portal is enough, each missing one is a warning. */
   connect(deadline: Deadline): Promise<void>;
+  /** The configured portals as sysfs shows them; nobody is asked. */
+  portals(): Promise<readonly PortalGlance[]>;
+  /**
+   * Connects one configured portal that is `missing`; fine when somebody else has done it meanwhile.
+   *
+   * @throws TnblockError with why it cannot be: `unreachable`, `auth`, `denied`, `config`, `timeout` ...
+   */
+  connectPortal(portal: Portal, deadline: Deadline): Promise<void>;
+  /** These disks, and what else is here of the target, as sysfs shows them; nobody is asked. */
+  glance(identities: readonly DiskIdentity[]): Promise<Glance>;
   /** Whether any portal answers a TCP connection, within a second. */
   anyPortalAnswers(): Promise<boolean>;
   /**

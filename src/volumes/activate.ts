@@ -39,8 +39,13 @@ export async function activate(storage: Storage, volume: VolumeRef): Promise<nul
     const before = await readKnownDisk(storage, volume.zvol);
     const known = before !== undefined && isMeant(volume, before) ? before : undefined;
     // A name without number or uuid says nothing about which disk it means: only the array does.
-    const isTold = known !== undefined && volume.tag !== undefined;
-    if (isTold && await isActive(storage, volume, known)) return null;
+    // And a former name of a reassigned volume may still have its link here: the daemon knows better, as a rule.
+    const isTold = known !== undefined && volume.tag !== undefined &&
+      storage.memory?.has(volume) !== false;
+    if (isTold && await isActive(storage, volume, known)) {
+      await keepWanted(storage, volume, known);
+      return null;
+    }
     const linked = await linkedIdentity(storage, volume);
     // Connecting and asking the array do not need each other.
     const [{ disk, size, isFresh }] = await Promise.all([
@@ -80,14 +85,20 @@ export async function attachDisk(
     deadline,
     () => writeKnownDisk(storage, attachName(volume), disk),
   );
-  const attached = await storage.transport.attach(disk.identity, size, deadline);
-  await linkDisk(storage, volume, disk, size, attached, deadline);
+  const attached = await attachAndLink(storage, volume, disk, size, deadline);
+  storage.upkeep?.wanted(attachName(volume));
   storage.log.info(
     `"${attachName(volume)}" is ${attached.device}, ${attached.paths} path${
       attached.paths === 1 ? "" : "s"
     }, ` +
       `found at attempt ${attached.attempts} after ${attached.ms} ms`,
   );
+}
+
+/** Has what is active already stay so: without the daemon's ear by the age of what is kept of it. */
+async function keepWanted(storage: Storage, volume: VolumeRef, known: KnownDisk): Promise<void> {
+  if (storage.upkeep !== undefined) storage.upkeep.wanted(attachName(volume));
+  else await writeKnownDisk(storage, attachName(volume), known);
 }
 
 /** Whether link, disk, live identity and size are all as they were last verified: no array call then. */
@@ -170,7 +181,36 @@ async function isIdle(
   }
 }
 
-/** Links the disk, then looks once more at what the link reaches. */
+/** An export that the array had off for a moment goes and comes here once more, and hardly ever twice. */
+const ATTACH_TRIES = 3;
+
+/**
+ * Attaches the disk and links it; begins anew when it has gone or become another device meanwhile: what the
+ * node saw first may have been the disk as it was before a rename, whose end it had not heard of yet.
+ */
+async function attachAndLink(
+  storage: Storage,
+  volume: Attachable,
+  disk: KnownDisk,
+  size: WantedSize,
+  deadline: Deadline,
+): Promise<AttachedDisk> {
+  for (let attempt = 1;; attempt++) {
+    const attached = await storage.transport.attach(disk.identity, size, deadline);
+    const now = await linkDisk(storage, volume, disk, size, attached, deadline);
+    if (now === true) return attached;
+    const changed = `the disk changed from ${attached.device} to ${now} while it was being linked`;
+    if (attempt === ATTACH_TRIES) {
+      throw withContext(
+        new TnblockError("host-fault", changed),
+        `Cannot attach ${inWords(volume)}`,
+      );
+    }
+    storage.log.info(`${inWords(volume)}: ${changed}, so it is attached anew`);
+  }
+}
+
+/** Links the disk, then looks once more at what the link reaches: true, or what is there instead. */
 async function linkDisk(
   storage: Storage,
   volume: Attachable,
@@ -178,7 +218,7 @@ async function linkDisk(
   size: WantedSize,
   attached: AttachedDisk,
   deadline: Deadline,
-): Promise<void> {
+): Promise<true | string> {
   const link = linkOf(storage, volume);
   await ensureLink(storage.host, link, attached.link);
   const { files } = storage.host;
@@ -190,14 +230,5 @@ async function linkDisk(
   // The link leads through a view of /dev of its own: compare what is reached, not how.
   const same = reached?.kind === "block" && reached.device === expected?.device &&
     reached.inode === expected?.inode;
-  if (same && again?.device === attached.device) return;
-  throw withContext(
-    new TnblockError(
-      "host-fault",
-      `the disk changed from ${attached.device} to ${
-        again?.device ?? "none"
-      } while it was being linked`,
-    ),
-    `Cannot attach ${inWords(volume)}`,
-  );
+  return same && again?.device === attached.device ? true : again?.device ?? "none";
 }

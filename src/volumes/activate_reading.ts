@@ -25,6 +25,7 @@ import {
 import { readKnownDisk } from "./known_disks.ts";
 import { makeExported } from "./make_exported.ts";
 import { MarkedClone } from "./marked_clone.ts";
+import { journaled, supersede } from "./journaled.ts";
 import { ownReading } from "./own_reading.ts";
 import { readingMarks, readingName, readingOf } from "./reading.ts";
 import { removeReading } from "./remove_reading.ts";
@@ -69,16 +70,20 @@ export async function activateReading(
     }
     const reusable = existing !== undefined &&
       await isReusable(storage, array, wanted, of, existing);
-    return await undoing(storage, async (onFailure) => {
-      const made = reusable && exported.kind === "ours" && exported.export.enabled
-        ? exported.export
-        : await makeClone(storage, array, wanted, of, reusable, source.sectorSize);
-      if (!reusable) onFailure(`the clone "${clone}"`, () => takeBack(storage, wanted, made));
-      await attach(storage, array, wanted, made);
-      // Nobody waits for the answer any more: then nobody will let go of it either.
-      deadline.check();
-      return null;
-    });
+    await journaled(storage, (storage) =>
+      undoing(storage, async (onFailure) => {
+        const made = reusable && exported.kind === "ours" && exported.export.enabled
+          ? exported.export
+          : await makeClone(storage, array, wanted, of, reusable, source.sectorSize);
+        if (!reusable) onFailure(`the clone "${clone}"`, () => takeBack(storage, wanted, made));
+        await attach(storage, array, wanted, made);
+        // Nobody waits for the answer any more: then nobody will let go of it either.
+        deadline.check();
+      }));
+    if (reusable) {
+      await supersede(storage, readingName(storage, volume.zvol, snapshot), ["reading"]);
+    }
+    return null;
   });
 }
 
@@ -161,6 +166,12 @@ async function makeClone(
     zvol: name,
     operation,
     groundwork,
+    details: {
+      op: "reading",
+      operation,
+      origin: of,
+      of: { zvol: wanted.zvol, snapshot: wanted.snapshot },
+    },
     make: () => clone.make(array),
     isUnmarked: (found) => clone.isUnmarked(found),
   }).catch(asArrayTold);

@@ -8,9 +8,12 @@ import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf } from "../transport/transport.ts";
+import { journaled } from "./journaled.ts";
 import { makeExported } from "./make_exported.ts";
 import { refuseHalfRenamed } from "./half_renamed.ts";
 import { checkDataset, checkRoom, isOurs, marks, takenPaths } from "./ownership.ts";
+import { refuseLongPath } from "./path_length.ts";
+import { resize } from "./resize.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 import { asArrayTold, tryNames } from "./try_names.ts";
@@ -27,8 +30,10 @@ export interface NewVolume {
   readonly prefix?: string;
   /** User properties beside the marks, from the zvol's path. */
   readonly also?: (path: string) => Readonly<Record<string, string>>;
-  /** An existing volume of ours of that name is the answer, not an error (cloud-init). */
+  /** An existing volume of ours of that name is the answer, not an error (cloud-init); a smaller one grows. */
   readonly repeatable: boolean;
+  /** Whether bytes are to follow: what is left of it goes with all that an import does. */
+  readonly isImport?: boolean;
 }
 
 /** What was made. */
@@ -55,27 +60,33 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
     ? undefined
     : listing.zvols.find((zvol) => zvol.name === zvolPath(storage, wanted.name ?? ""));
   if (existing !== undefined && wanted.repeatable && isOurs(storage, existing)) {
-    return await exportExisting(storage, array, existing, groundwork);
+    const made = await exportExisting(storage, array, existing, groundwork);
+    // Never smaller: the guest has what is beyond.
+    const bytes = Math.ceil(wanted.sizeKiB * 1024);
+    if (bytes > existing.volsize) await resize(storage, made, bytes, false);
+    return made;
   }
   checkRoom(listing.parent, size.size);
   if (groundwork.full !== undefined) throw groundwork.full;
   if (size.note !== undefined) log.info(`new volume: ${size.note}`);
   deadline.check();
-  const made = await create(
-    storage,
-    array,
-    wanted,
-    size,
-    groundwork,
-    taken,
-    existing,
-    listing.filesystems,
-  );
-  // After the volume, which the caller waits for; its LUN is taken by now.
-  const withIt = made.tag.kind === "lun" ? [made.tag.lun] : [];
-  const now = { ...groundwork, taken: new Set([...groundwork.taken, ...withIt]) };
-  await ensureWeight(storage, array, listing, now, deadline, groundwork.taken.size === 0);
-  return made;
+  return await journaled(storage, async (storage) => {
+    const made = await create(
+      storage,
+      array,
+      wanted,
+      size,
+      groundwork,
+      taken,
+      existing,
+      listing.filesystems,
+    );
+    // After the volume, which the caller waits for; its LUN is taken by now.
+    const withIt = made.tag.kind === "lun" ? [made.tag.lun] : [];
+    const now = { ...groundwork, taken: new Set([...groundwork.taken, ...withIt]) };
+    await ensureWeight(storage, array, listing, now, deadline, groundwork.taken.size === 0);
+    return made;
+  });
 }
 
 async function create(
@@ -94,6 +105,9 @@ async function create(
       zvol,
       operation,
       groundwork,
+      details: wanted.isImport === true
+        ? { op: "import", operation }
+        : { op: "alloc", operation, repeatable: wanted.repeatable },
       make: () =>
         createZvol(storage, array, zvol, size, {
           ...marks(storage, zvol, operation),
@@ -105,6 +119,7 @@ async function create(
   if (wanted.name === undefined) {
     return await tryNames(storage, wanted.prefix ?? "", taken, make);
   }
+  refuseLongPath(storage, wanted.name);
   const path = zvolPath(storage, wanted.name);
   if (existing !== undefined || filesystems.includes(path)) {
     throw nameTaken(storage, wanted.name, existing);

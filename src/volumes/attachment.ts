@@ -7,6 +7,7 @@ import { TnblockError, withContext } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { sameTag } from "../common/volume.ts";
 import { attempt } from "../host/failure.ts";
+import { LockError } from "../host/host.ts";
 import { ensureLink, LINK_FOLDER, linkPath, readLinkTarget, removeLink } from "../host/links.ts";
 import type { DiskIdentity } from "../transport/transport.ts";
 import { forgetKnownDisk, type KnownDisk, knownNames, readKnownDisk } from "./known_disks.ts";
@@ -57,11 +58,39 @@ export async function withVolumeLock<T>(
 }
 
 async function lockVolume(storage: Storage, name: string): Promise<() => void> {
-  const { host, settings, deadline } = storage;
+  const { host, deadline } = storage;
   return await attempt(
     `Cannot work on the volume "${name}" beside another operation on it`,
-    () => host.lock(`volume-${settings.id}-${name}`, deadline.bounds(VOLUME_LOCK_MS)),
+    () => host.lock(volumeLock(storage, name), deadline.bounds(VOLUME_LOCK_MS)),
   );
+}
+
+/**
+ * Runs work on a volume as {@link withVolumeLock}, unless another operation on it is under way.
+ *
+ * @returns undefined when one is, and nothing was done.
+ */
+export async function ifVolumeIsFree<T>(
+  storage: Storage,
+  name: string,
+  work: () => Promise<T>,
+): Promise<T | undefined> {
+  let release: () => void;
+  try {
+    release = await storage.host.lock(volumeLock(storage, name), { deadlineMs: 0 });
+  } catch (error) {
+    if (error instanceof LockError) return undefined;
+    throw withContext(error, `Cannot work on the volume "${name}"`);
+  }
+  try {
+    return await work();
+  } finally {
+    release();
+  }
+}
+
+function volumeLock({ settings }: Storage, name: string): string {
+  return `volume-${settings.id}-${name}`;
 }
 
 /** What a node held under a name. */
@@ -99,7 +128,10 @@ export async function linkedIdentity(
 }
 
 /** The identity that a link names. */
-async function identityAt(storage: Storage, link: string): Promise<DiskIdentity | undefined> {
+export async function identityAt(
+  storage: Storage,
+  link: string,
+): Promise<DiskIdentity | undefined> {
   const target = await readLinkTarget(storage.host, link);
   const naa = /(?:mpath-3|wwn-0x)([0-9a-f]{32})$/.exec(target ?? "")?.[1];
   const uuid = /nvme-uuid\.([0-9a-f-]{36})$/.exec(target ?? "")?.[1];

@@ -10,6 +10,7 @@ const PROBE_MS = 1500;
  */
 export async function checkConnection(storage: Storage): Promise<boolean> {
   const { host, settings, transport, deadline } = storage;
+  if (storage.memory !== undefined) return storage.memory.isReachable();
   const bounds = deadline.bounds(PROBE_MS);
   const api = settings.api.hosts.map(async (address) => {
     await host.exchangeTcp(address, settings.api.port, new Uint8Array(), 0, bounds);

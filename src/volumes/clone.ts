@@ -81,6 +81,7 @@ export async function cloneVolume(
       operation,
       // The partition table counts in the source's blocks, whatever the storage is set to by now.
       groundwork: { ...groundwork, sectorSize: exported.sectorSize },
+      details: { op: "clone", operation, origin: `${path}@${name}` },
       make: () => clone.make(array),
       isUnmarked: (found) => clone.isUnmarked(found),
     });

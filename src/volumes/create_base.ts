@@ -7,7 +7,9 @@ import { isAbsent, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { withVolumeLock } from "./attachment.ts";
+import { supersede } from "./journaled.ts";
 import { findMovable, type Movable, refuseActive, requireRename, wholeAgain } from "./movable.ts";
+import { refuseLongPath } from "./path_length.ts";
 import {
   moveTo,
   refuseTaken,
@@ -29,7 +31,8 @@ const MADE_BY = "tnblock:base";
  * comes last: under its old name the volume is not found any more, so that nobody can write to it after.
  *
  * @param name the base's name: `base-<vmid>-...`.
- * @throws TnblockError `in-use`, `exists`, `has-dependents`, `unsupported` (25.04): nothing was touched.
+ * @throws TnblockError `in-use`, `exists`, `has-dependents`, `invalid` (too long), `unsupported` (25.04):
+ *   nothing was touched.
  */
 export async function createBase(
   storage: Storage,
@@ -42,9 +45,11 @@ export async function createBase(
     const found = await findMovable(storage, array, volume, (zvol) => zvol === name);
     if (found.zvol === name) {
       await completeBase(storage, array, volume, found);
+      await supersede(storage, volume.zvol, ["create_base"]);
       return { zvol: name, tag: tagOf(found.source.export.identity), change: undefined };
     }
     refuseTaken(storage, found, name);
+    refuseLongPath(storage, name);
     const { source } = found;
     const old = await snapshots.read(
       array,
@@ -65,7 +70,7 @@ export async function createBase(
     return await moveTo(storage, array, movable, name, async (operation, onFailure) => {
       const base = path.slice(0, path.lastIndexOf("/") + 1) + name;
       await takeSnapshot(storage, array, base, operation, onFailure);
-    }).catch(asArrayTold);
+    }, "create_base").catch(asArrayTold);
   });
 }
 

@@ -19,6 +19,7 @@ const API_AWAY: readonly ErrorCode[] = ["unreachable", "rate-limited", "timeout"
  * With the API away the clone stays, with a warning: the next activation finds it, and deleting the
  * snapshot or the volume removes it.
  *
+ * @param isWanted asked under the lock, before anything is done: whether it is to stay after all.
  * @throws TnblockError `in-use` while a process or a mount of this node uses it, `volume-replaced` when the
  *   name means another volume than today's.
  */
@@ -26,9 +27,11 @@ export async function deactivateReading(
   storage: Storage,
   volume: VolumeRef,
   snapshot: string,
+  isWanted: () => Promise<boolean> = () => Promise.resolve(false),
 ): Promise<null> {
   const read = { zvol: volume.zvol, snapshot };
   return await withVolumeLock(storage, attachName({ ...read, tag: volume.tag }), async () => {
+    if (await isWanted()) return null;
     const asked = await askArray(storage, volume, read);
     await letGoOfReading(storage, undefined, read, undefined, storage.deadline);
     if (asked === undefined) return null;

@@ -10,7 +10,10 @@ import type { Caller } from "../truenas/caller.ts";
 import { hasDependents, isAbsent, isBusy, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { attachName, inWords, withVolumeLock } from "./attachment.ts";
+import { attachName, inWords } from "./attachment.ts";
+import { refuseBase } from "./base.ts";
+import { BASE_SNAPSHOT } from "./create_base.ts";
+import { journaledAlone, refuseStoppedRename } from "./journaled.ts";
 import { look } from "./look.ts";
 import { ownReading } from "./own_reading.ts";
 import { describeClones, readingName } from "./reading.ts";
@@ -33,17 +36,19 @@ interface Wanted extends VolumeRef {
  * Deletes a snapshot of a volume. One that is not there, be it for lack of the whole zvol, is a success:
  * PVE deletes half-made ones too, and a guest whose disk is gone must be able to forget its snapshots.
  *
+ * @param isMeant whether the snapshot of that name is the one that is to go.
  * @throws TnblockError `has-dependents` that names clones, holds, and nodes that read it; `in-use` while
- *   this node reads it; `volume-replaced`, `not-ours`, `busy`.
+ *   this node reads it; `unsupported` for what makes a base of a base; `volume-replaced`, `not-ours`, `busy`.
  */
 export async function deleteSnapshot(
   storage: Storage,
   volume: VolumeRef,
   name: string,
+  isMeant: (snapshot: snapshots.Snapshot) => boolean = () => true,
 ): Promise<null> {
   requireKind(storage, volume);
   const wanted = { zvol: volume.zvol, tag: volume.tag, snapshot: name };
-  return await withVolumeLock(storage, attachName(wanted), async () => {
+  return await journaledAlone(storage, attachName(wanted), async (storage, entry) => {
     const { deadline } = storage;
     const array = await storage.array();
     const ownPath = zvolPath(storage, readingName(storage, volume.zvol, name));
@@ -63,10 +68,14 @@ export async function deleteSnapshot(
       // Says why nothing shows what the name means.
       else await resolveVolume(storage, array, volume);
     }
-    if (zvol === undefined || snapshot === undefined) {
+    if (zvol === undefined) {
+      await refuseStoppedRename(storage, volume.zvol, "delete a snapshot of");
+    }
+    if (zvol === undefined || snapshot === undefined || !isMeant(snapshot)) {
       storage.log.info(`${inWords(wanted)} is gone already`);
       return null;
     }
+    if (name === BASE_SNAPSHOT) refuseBase(volume, `delete the snapshot "${name}" of`);
     const of = `${path}@${name}`;
     const reading = own?.origin === of &&
         ownReading(storage, array, own, { ...wanted, of }) !== undefined
@@ -74,9 +83,21 @@ export async function deleteSnapshot(
       : undefined;
     await refuseDependents(array, path, wanted, snapshot, reading, deadline);
     deadline.check();
+    await entry.begin(volume.zvol, {
+      op: "delete_snapshot",
+      tag: volume.tag,
+      path,
+      name,
+      guid: snapshot.guid ?? null,
+      createTxg: snapshot.createTxg,
+    });
     if (reading !== undefined) {
       await letGoOfReading(storage, array, wanted, reading, storage.undoDeadline());
     }
+    deadline.goesOn(
+      `the array was told to delete ${inWords(wanted)}`,
+      "Delete it once more to be sure: one that is gone is a success",
+    );
     await remove(storage, array, path, wanted, snapshot.guid);
     return null;
   });

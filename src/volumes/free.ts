@@ -31,6 +31,7 @@ import { destroyZvol, refuseExports } from "./destroy.ts";
 import { exportRows, removeRows } from "./export_rows.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
 import { readKnownDisk } from "./known_disks.ts";
+import { journaledAlone, refuseStoppedRename } from "./journaled.ts";
 import { look } from "./look.ts";
 import { letGoOfReadings } from "./remove_reading.ts";
 import { requireKind, requireOurs, requireTag } from "./resolve.ts";
@@ -57,7 +58,8 @@ const tokenSchema = v.object({
   noted: v.optional(v.boolean(), false),
 });
 
-type FreeToken = v.InferOutput<typeof tokenSchema>;
+/** What was verified. */
+export type FreeToken = v.InferOutput<typeof tokenSchema>;
 
 /**
  * Checks that the volume may go, and lets this node go of it.
@@ -77,6 +79,7 @@ export async function prepareFree(
     if (zvol !== undefined) requireOurs(storage, zvol);
     const rows = await rowsToRemove(storage, array, volume, zvol, found);
     if (zvol === undefined && rows.length === 0) {
+      await refuseStoppedRename(storage, volume.zvol, "free");
       await letGo(storage, volume, undefined);
       await writeUnfinished(storage, volume, undefined);
       return undefined;
@@ -101,13 +104,26 @@ export async function prepareFree(
   });
 }
 
+/** The token for {@link finishFree} of this very zvol, with whatever exports it as ours. */
+export function tokenFor(storage: Storage, zvol: zvols.Zvol): string {
+  const token: FreeToken = {
+    v: 1,
+    storage: storage.settings.id,
+    zvol: zvol.name.slice(storage.settings.dataset.length + 1),
+    made: { guid: zvol.guid ?? null, createdMs: zvol.createdMs },
+    rows: [],
+    noted: false,
+  };
+  return Buffer.from(JSON.stringify(token)).toString("base64url");
+}
+
 /**
  * Removes what the token names: export first, then the zvol. Once the first write is sent the caller's
  * deadline ends nothing any more; a lost answer is looked up. Repeating it goes on where it stopped.
  */
 export async function finishFree(storage: Storage, token: string): Promise<null> {
   const plan = readToken(storage, token);
-  return await withVolumeLock(storage, plan.zvol, async () => {
+  return await journaledAlone(storage, plan.zvol, async (storage, entry) => {
     const array = await storage.array();
     const { zvol, found } = await look(storage, array, plan.zvol, storage.deadline);
     // Made anew since: today's disk of that name is none of ours to free.
@@ -131,9 +147,13 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
       await letGo(storage, place, identity);
     }
     storage.deadline.check();
+    if (zvol !== undefined || rows.length > 0) await entry.begin(plan.zvol, { op: "free", token });
     const deadline = storage.undoDeadline();
+    const again = "Free it again to be sure: it is gone on with where it stopped";
+    storage.deadline.goesOn(`"${plan.zvol}" is being freed, its export first`, again);
     if (rows.length > 0) await removeRows(storage, plan.zvol, rows, deadline);
     if (zvol !== undefined) {
+      storage.deadline.goesOn(`nothing exports "${plan.zvol}", its data are destroyed`, again);
       await destroyZvol(storage, await storage.array(), zvol, deadline);
     }
     await writeUnfinished(storage, plan, undefined);
@@ -174,7 +194,12 @@ async function refuse(
   return await refuseDependents(storage, array, zvol.name, names, deadline, { sparingOwn: true });
 }
 
-function readToken(storage: Storage, token: string): FreeToken {
+/**
+ * What a token of {@link prepareFree} says.
+ *
+ * @throws TnblockError `invalid` for one that is none of this storage's.
+ */
+export function readToken(storage: Storage, token: string): FreeToken {
   try {
     const text = Buffer.from(token, "base64url").toString();
     const parsed = v.safeParse(tokenSchema, JSON.parse(text));

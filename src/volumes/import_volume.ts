@@ -6,6 +6,7 @@ import { activate } from "./activate.ts";
 import { allocate, type AllocatedVolume } from "./allocate.ts";
 import { finishCopy } from "./export_volume.ts";
 import { finishFree, prepareFree } from "./free.ts";
+import { journaled } from "./journaled.ts";
 import { onceUnused } from "./once_unused.ts";
 import { type Storage, undoing, zvolPath } from "./storage.ts";
 
@@ -35,21 +36,23 @@ export async function prepareImport(
   wanted: NewImport,
 ): Promise<AllocatedVolume> {
   const { size, ...names } = wanted;
-  return await undoing(storage, async (onFailure) => {
-    // Never an existing volume, not even of cloud-init: only a new one is blank.
-    const made = await allocate(storage, {
-      sizeKiB: size / 1024,
-      repeatable: false,
-      also: (path) => ({ [IMPORTING]: path }),
-      ...names,
-    });
-    onFailure(`the volume "${made.zvol}"`, async () => {
-      await abortImport({ ...storage, deadline: storage.undoDeadline() }, made);
-      return true;
-    });
-    await activate(storage, made);
-    return made;
-  });
+  return await journaled(storage, (storage) =>
+    undoing(storage, async (onFailure) => {
+      // Never an existing volume, not even of cloud-init: only a new one is blank.
+      const made = await allocate(storage, {
+        sizeKiB: size / 1024,
+        repeatable: false,
+        isImport: true,
+        also: (path) => ({ [IMPORTING]: path }),
+        ...names,
+      });
+      onFailure(`the volume "${made.zvol}"`, async () => {
+        await abortImport({ ...storage, deadline: storage.undoDeadline() }, made);
+        return true;
+      });
+      await activate(storage, made);
+      return made;
+    }));
 }
 
 /** Lets go of a volume whose bytes have all come; from now on it is one like any other. */

@@ -65,6 +65,11 @@ export async function readKnownDisk(
   }
 }
 
+/** When it was last told, in milliseconds since the epoch; undefined when nothing is known. */
+export async function knownSinceMs(storage: Storage, name: string): Promise<number | undefined> {
+  return (await storage.host.files.status(fileOf(storage, name)))?.modifiedMs;
+}
+
 /** Keeps what the array said. A node that cannot is told of it, and works on. */
 export async function writeKnownDisk(
   storage: Storage,

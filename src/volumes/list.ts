@@ -2,13 +2,15 @@
 import type { VolumeRef } from "../common/volume.ts";
 import type { ExportTag } from "../common/volume.ts";
 import { tagOf } from "../transport/transport.ts";
-import * as zvols from "../truenas/zvols.ts";
 import { isProtected, notesOf } from "./attributes.ts";
+import type { Zvol } from "../truenas/zvols.ts";
+import { readListing, type VolumeListing } from "./memory.ts";
 import { isOurs } from "./ownership.ts";
 import { BASE_SNAPSHOT } from "./create_base.ts";
 import { exportInListing } from "./half_renamed.ts";
 import { readingOf } from "./reading.ts";
 import type { Storage } from "./storage.ts";
+import { unfinishedName } from "./unfinished_frees.ts";
 import { isWeight } from "./weight.ts";
 
 /** A volume in a listing. */
@@ -28,23 +30,37 @@ export interface ListedVolume {
   readonly protected: boolean;
 }
 
+/** Listings that were looked through already: the daemon gives the same one until something changes. */
+const KNOWN = new WeakMap<VolumeListing, readonly ListedVolume[]>();
+
 /**
  * All volumes that carry this storage's marks and are exported by it; the hidden clones through which
- * nodes read snapshots are none.
+ * nodes read snapshots are none. The same list again while a memory has nothing new.
  *
  * Foreign zvols, extents and namespaces are left out; an array that does not answer is an error,
  * because an empty list reads as "free to use".
  */
-export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
-  const { settings, transport, deadline } = storage;
-  const array = await storage.array();
-  const [listing, exports] = await Promise.all([
-    zvols.list(array, settings.dataset, deadline.bounds()),
-    transport.listExports(array, settings.dataset, deadline),
-  ]);
+export async function listVolumes(storage: Storage): Promise<readonly ListedVolume[]> {
+  const { deadline, memory } = storage;
+  if (memory === undefined) {
+    const listing = await readListing(storage, deadline);
+    await warnUnexported(storage, withoutExport(storage, listing));
+    return volumesIn(storage, listing);
+  }
+  const listing = await memory.listing(deadline);
+  const known = KNOWN.get(listing) ?? volumesIn(storage, listing);
+  KNOWN.set(listing, known);
+  return known;
+}
+
+/** What a listing belongs to. */
+type Owner = Pick<Storage, "settings" | "clusterId">;
+
+function volumesIn(storage: Owner, listing: VolumeListing): ListedVolume[] {
+  const { exports } = listing;
   const byPath = new Map(exports.map((one) => [one.zvol, one]));
   const tags = new Map(exports.map((one) => [one.zvol, tagOf(one.identity)]));
-  const nameOf = (path: string) => path.slice(settings.dataset.length + 1);
+  const nameOf = (path: string) => path.slice(storage.settings.dataset.length + 1);
   const baseOf = (origin: string | undefined): VolumeRef | undefined => {
     const path = origin?.slice(0, origin.indexOf("@"));
     // Clones of other snapshots go by their plain names, also when their volume became a base since.
@@ -53,15 +69,8 @@ export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
     const tag = tags.get(path);
     return tag === undefined ? undefined : { zvol: nameOf(path), tag };
   };
-  const ours = listing.zvols.filter((zvol) =>
-    isOurs(storage, zvol) && readingOf(zvol) === undefined && !isWeight(zvol)
-  );
-  const found = ours.map((zvol) => ({ zvol, export: exportInListing(zvol, byPath) }));
-  warnUnexported(
-    storage,
-    found.filter((one) => one.export === undefined).map(({ zvol }) => zvol.name),
-  );
-  return found.flatMap(({ zvol, export: exported }) => {
+  return guestVolumes(storage, listing).flatMap((zvol) => {
+    const exported = exportInListing(zvol, byPath);
     if (exported === undefined) return [];
     return [{
       zvol: nameOf(exported.zvol),
@@ -76,10 +85,43 @@ export async function listVolumes(storage: Storage): Promise<ListedVolume[]> {
   });
 }
 
-/** Volumes that PVE cannot be told of, because nothing exports them: they must not vanish in silence. */
-function warnUnexported(storage: Storage, paths: readonly string[]): void {
-  if (paths.length === 0) return;
-  const names = paths.slice(0, 5).join(", ") +
-    (paths.length > 5 ? ` and ${paths.length - 5} more` : "");
-  storage.log.warning(`not listed, because nothing exports them: ${names}`);
+function guestVolumes(storage: Owner, { zvols }: VolumeListing): Zvol[] {
+  return zvols.filter((zvol) =>
+    isOurs(storage, zvol) && readingOf(zvol) === undefined && !isWeight(zvol)
+  );
+}
+
+/** Full paths of volumes that PVE cannot be told of, because nothing exports them: they must not vanish in silence. */
+export function unexported(storage: Owner, listing: VolumeListing): string[] {
+  return withoutExport(storage, listing).map((zvol) => zvol.name);
+}
+
+function withoutExport(storage: Owner, listing: VolumeListing): Zvol[] {
+  const byPath = new Map(listing.exports.map((one) => [one.zvol, one]));
+  return guestVolumes(storage, listing)
+    .filter((zvol) => exportInListing(zvol, byPath) === undefined);
+}
+
+/** So many of them are named. */
+const NAMED = 5;
+
+/** Without an export they have no volume name. Where a free has begun, freeing again under the old one ends it. */
+async function warnUnexported(storage: Storage, found: readonly Zvol[]): Promise<void> {
+  if (found.length === 0) return;
+  const { settings, log } = storage;
+  const named = await Promise.all(
+    found.slice(0, NAMED).map(async (zvol) => {
+      const own = zvol.name.slice(settings.dataset.length + 1);
+      const volname = await unfinishedName(storage, own, zvol);
+      return volname === undefined
+        ? `"${zvol.name}"`
+        : `"${zvol.name}" (being freed; if that has stopped: pvesm free ${settings.id}:${volname})`;
+    }),
+  );
+  const more = found.length > NAMED ? ` and ${found.length - NAMED} more` : "";
+  log.warning(
+    `not listed, because nothing exports them: ${
+      named.join(", ")
+    }${more}; look at what is not being freed in TrueNAS, then run tnblock cleanup-orphans`,
+  );
 }

@@ -9,6 +9,8 @@ import type { Caller } from "../truenas/caller.ts";
 import { isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { destroyZvol } from "./destroy.ts";
+import type { Details } from "./journal.ts";
+import { journaled } from "./journaled.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { isOfOperation } from "./ownership.ts";
 import { type OnFailure, type Storage, undoing, zvolPath } from "./storage.ts";
@@ -23,6 +25,8 @@ export interface NewExport {
   /** The token that the new zvol carries as `tnblock:op`: only what has it is ever taken back. */
   readonly operation: string;
   readonly groundwork: Groundwork;
+  /** What the journal keeps of it. */
+  readonly details: Details;
   /** Makes the zvol with {@link operation} among its marks. */
   readonly make: () => Promise<void>;
   /** Knows what {@link make} left behind before it came to the marks; nothing is unless given. */
@@ -40,13 +44,16 @@ export async function makeExported(
   array: Caller,
   wanted: NewExport,
 ): Promise<VolumeExport> {
-  return await undoing(storage, async (onFailure) => {
-    await makeZvol(storage, wanted, onFailure);
-    storage.deadline.check();
-    const made = await exportIt(storage, array, wanted, onFailure);
-    // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
-    storage.deadline.check();
-    return made;
+  return await journaled(storage, async (storage, entry) => {
+    await entry.begin(wanted.zvol, wanted.details);
+    return await undoing(storage, async (onFailure) => {
+      await makeZvol(storage, wanted, onFailure);
+      storage.deadline.check();
+      const made = await exportIt(storage, array, wanted, onFailure);
+      // Nobody waits for the answer any more: a volume that no configuration names is an orphan.
+      storage.deadline.check();
+      return made;
+    });
   });
 }
 

@@ -39,7 +39,10 @@ export function isMarked(zvol: Marked): boolean {
 }
 
 /** Whether a zvol carries all marks of this storage. */
-export function isOurs(storage: Storage, zvol: Marked): boolean {
+export function isOurs(
+  storage: Pick<Storage, "settings" | "clusterId">,
+  zvol: Marked,
+): boolean {
   const has = zvol.userProperties;
   const inside = `${storage.settings.dataset}/`;
   return zvol.name.startsWith(inside) && (has["tnblock:volume"]?.startsWith(inside) ?? false) &&
@@ -123,7 +126,7 @@ export function isOfOperation(zvol: Pick<Zvol, "userProperties">, operation: str
 }
 
 /** What the dataset's owner property must say. */
-export function ownerValue(storage: Storage): string {
+export function ownerValue(storage: Pick<Storage, "settings" | "clusterId">): string {
   return `${storage.clusterId}/${storage.settings.id}`;
 }
 
@@ -132,7 +135,10 @@ export function ownerValue(storage: Storage): string {
  *
  * @throws TnblockError `config` for a zvol, `not-ours` when it belongs to another storage or cluster.
  */
-export function checkDataset(storage: Storage, dataset: Dataset): void {
+export function checkDataset(
+  storage: Pick<Storage, "settings" | "clusterId">,
+  dataset: Dataset,
+): void {
   if (dataset.type !== "FILESYSTEM") {
     throw new TnblockError(
       "config",

@@ -5,6 +5,8 @@ import { tagOf } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { withVolumeLock } from "./attachment.ts";
 import { isNamedByGuest } from "./guests.ts";
+import type { Details } from "./journal.ts";
+import { journaled, madeOf, supersede } from "./journaled.ts";
 import { NameTaken } from "./make_exported.ts";
 import {
   findMovable,
@@ -16,7 +18,9 @@ import {
   wholeAgain,
 } from "./movable.ts";
 import { moveVolume } from "./move.ts";
-import { isOfOperation, isOurs, takenPaths } from "./ownership.ts";
+import { isOfOperation, isOurs, isRenameBegun, marksBefore, takenPaths } from "./ownership.ts";
+import { refuseLongPath } from "./path_length.ts";
+import type { ResolvedVolume } from "./resolve.ts";
 import { type OnFailure, type Storage, undoing, zvolPath } from "./storage.ts";
 import { asArrayTold, tryNames } from "./try_names.ts";
 
@@ -42,7 +46,8 @@ export interface RenameChange {
  * Renames a volume. Refused while anybody is known to use it, and for a base while it has linked clones,
  * whose names in PVE's configurations hold the base's.
  *
- * @throws TnblockError `in-use`, `has-dependents`, `exists`, `unsupported` (25.04): nothing was touched.
+ * @throws TnblockError `in-use`, `has-dependents`, `exists`, `invalid` (too long), `unsupported` (25.04):
+ *   nothing was touched.
  */
 export async function renameVolume(
   storage: Storage,
@@ -62,11 +67,15 @@ export async function renameVolume(
     });
     if (found.state === "renamed") {
       await refuseGivenOut(storage, volume, found);
+      await supersede(storage, volume.zvol, ["rename"]);
       return asItIs(found);
     }
     const hasName = "name" in wanted && found.zvol === wanted.name;
     if (hasName && found.state === "there") return asItIs(found);
-    if ("name" in wanted) refuseTaken(storage, found, wanted.name);
+    if ("name" in wanted) {
+      refuseLongPath(storage, wanted.name);
+      refuseTaken(storage, found, wanted.name);
+    }
     refuseClones(found);
     await refuseActive(storage, volume, found, "rename");
     const movable = await wholeAgain(storage, array, volume, found);
@@ -104,6 +113,7 @@ export async function moveTo(
   { source, zvol }: Movable,
   name: string,
   andThen: (operation: string, onFailure: OnFailure) => Promise<void> = () => Promise.resolve(),
+  kind: RenameKind = "rename",
 ): Promise<RenamedVolume & { readonly change: RenameChange }> {
   const to = zvolPath(storage, name);
   if ((await storage.transport.lookUp(array, to, storage.deadline)).kind !== "none") {
@@ -116,13 +126,42 @@ export async function moveTo(
     });
   }
   const operation = storage.host.randomUuid();
-  return await undoing(storage, async (onFailure) => {
-    const now = await moveVolume(storage, array, { source, to, operation }, onFailure);
-    await andThen(operation, onFailure);
-    // Nobody waits for the answer any more: PVE's configuration keeps the old name.
-    storage.deadline.check();
-    return { zvol: name, tag: tagOf(now.identity), change: { from: zvol, operation } };
+  return await journaled(storage, async (storage, entry) => {
+    await entry.begin(name, detailsOf(kind, source, zvol, operation));
+    return await undoing(storage, async (onFailure) => {
+      const now = await moveVolume(storage, array, { source, to, operation }, onFailure);
+      await andThen(operation, onFailure);
+      // Nobody waits for the answer any more: PVE's configuration keeps the old name.
+      storage.deadline.check();
+      return { zvol: name, tag: tagOf(now.identity), change: { from: zvol, operation } };
+    });
   });
+}
+
+/** What a rename is part of; one that takes another one back is finished when it is stopped. */
+type RenameKind = "rename" | "create_base" | "back";
+
+/** What the journal keeps of a rename. */
+function detailsOf(
+  kind: RenameKind,
+  source: ResolvedVolume,
+  from: string,
+  operation: string,
+): Details {
+  const marks = Object.entries(marksBefore(source.zvol)).map(([key, value]) => [
+    key,
+    value ?? null,
+  ]);
+  return {
+    op: kind === "create_base" ? kind : "rename",
+    back: kind === "back",
+    operation,
+    made: madeOf(source.zvol),
+    from,
+    marks: Object.fromEntries(marks),
+    // Off while a rename has begun: that one switched it off.
+    enabled: source.export.enabled || isRenameBegun(source.zvol),
+  };
 }
 
 /**
@@ -145,7 +184,7 @@ export async function takeBackRename(
     refuseClones(movable);
     await refuseActive(storage, made, movable, "rename");
     await before(movable.source.zvol.name);
-    await moveTo(storage, array, movable, made.change.from).catch(asArrayTold);
+    await moveTo(storage, array, movable, made.change.from, undefined, "back").catch(asArrayTold);
   });
 }
 

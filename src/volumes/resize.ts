@@ -10,10 +10,13 @@ import type { Caller } from "../truenas/caller.ts";
 import * as datasets from "../truenas/datasets.ts";
 import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import * as zvols from "../truenas/zvols.ts";
-import { isSameDisk, linkedIdentity, withVolumeLock } from "./attachment.ts";
+import { isSameDisk, linkedIdentity } from "./attachment.ts";
+import { refuseBase } from "./base.ts";
+import { journaledAlone, madeOf } from "./journaled.ts";
 import { writeKnownDisk } from "./known_disks.ts";
 import { resolveVolume } from "./resolve.ts";
 import { planGrowth } from "./size.ts";
+import { isRenameStopped, takeBackStopped } from "./stopped_rename.ts";
 import type { Storage } from "./storage.ts";
 
 /**
@@ -21,8 +24,8 @@ import type { Storage } from "./storage.ts";
  * new size on return. Once the write is sent, the caller's deadline ends nothing: it is finished.
  *
  * @param running whether the guest runs, as PVE says; the disk is looked for either way.
- * @throws TnblockError `invalid` for a smaller size, `no-space`; when only the node failed the message
- *   says that the array is done.
+ * @throws TnblockError `invalid` for a smaller size, `unsupported` for a base, `no-space`; when only the
+ *   node failed the message says that the array is done.
  */
 export async function resize(
   storage: Storage,
@@ -30,9 +33,10 @@ export async function resize(
   bytes: number,
   running: boolean,
 ): Promise<null> {
-  return await withVolumeLock(storage, volume.zvol, async () => {
+  return await journaledAlone(storage, volume.zvol, async (storage, entry) => {
     const array = await storage.array();
     const { zvol, sector, identity, parent } = await lookUp(storage, array, volume);
+    refuseBase(volume, "grow");
     const wanted = planGrowth(
       { zvol: volume.zvol, size: zvol.volsize, blockSize: zvol.volblocksize, sector },
       bytes,
@@ -41,8 +45,22 @@ export async function resize(
     if (wanted !== undefined) {
       checkRoom(volume.zvol, parent, wanted - zvol.volsize);
       deadline.check();
+      await entry.begin(volume.zvol, {
+        op: "resize",
+        tag: volume.tag,
+        made: madeOf(zvol),
+        from: zvol.volsize,
+        to: wanted,
+        thick: zvol.reserved >= zvol.volsize,
+      });
       deadline = storage.undoDeadline();
+      const name = `"${volume.zvol}"`;
+      storage.deadline.goesOn(`the array was told to grow ${name} to ${wanted} bytes`, NOT_TWICE);
       await grow(storage, zvol, wanted, deadline);
+      storage.deadline.goesOn(
+        `${name} has ${wanted} bytes on the array, and this node follows`,
+        NOT_TWICE,
+      );
       if (zvol.reserved >= zvol.volsize) await keepThick(storage, zvol.name, wanted, deadline);
       storage.log.info(`"${volume.zvol}" grew from ${zvol.volsize} to ${wanted} bytes`);
     }
@@ -65,7 +83,10 @@ async function lookUp(storage: Storage, array: Caller, volume: VolumeRef) {
     resolveVolume(storage, array, volume),
     datasets.read(array, storage.settings.dataset, wait),
   ]);
-  const { zvol, export: found } = resolved;
+  // The array tells its services of a new size by the path that they know, which a stopped rename took away.
+  const { zvol, export: found } = isRenameStopped(storage, resolved, volume.zvol)
+    ? await takeBackStopped(storage, array, resolved, volume.zvol)
+    : resolved;
   // A legacy extent keeps the block size that it was made with, whatever the storage is set to.
   return { zvol, identity: found.identity, sector: found.sectorSize, parent };
 }
@@ -168,18 +189,20 @@ async function followHere(
   }
 }
 
+/** What to do when the array has grown it, and the caller does not know that all is done. */
+const NOT_TWICE =
+  "The volume is not grown twice: repeat the resize once the node is well. PVE leaves out a resize to the size " +
+  "that the array has; grow it by a little more then, so that the guest is told";
+
 /** The array is done and this node is not. */
 function nodeBehind(volume: VolumeRef, size: number, error: unknown): TnblockError {
   const inner = withContext(
     error,
     `Cannot use the new size of the volume "${volume.zvol}" on this node: it has ${size} bytes on the array, but`,
   );
-  const more =
-    "The volume is not grown twice: repeat the resize once the node is well. PVE leaves out a resize to the size " +
-    "that the array has; grow it by a little more then, so that the guest is told";
   return new TnblockError(inner.code, inner.message, {
     cause: error,
-    hint: inner.hint === undefined ? more : `${inner.hint}. ${more}`,
+    hint: inner.hint === undefined ? NOT_TWICE : `${inner.hint}. ${NOT_TWICE}`,
     ...(inner.steps === undefined ? {} : { steps: inner.steps }),
   });
 }

@@ -21,9 +21,9 @@ import {
   linkOf,
   refuseKnownUsers,
   refuseUsers,
-  withVolumeLock,
 } from "./attachment.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
+import { journaledAlone, madeOf } from "./journaled.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { blockersInWords, type RollbackView, viewRollback } from "./rollback_possible.ts";
 import {
@@ -41,16 +41,16 @@ const TRIES = 3;
 /**
  * Rolls a volume back.
  *
- * @throws TnblockError `not-found`, `has-dependents` that names newer snapshots and their clones, `in-use`
- *   while the disk is used here or its guest runs elsewhere, `denied` on 25.04 without a full
- *   administrator's key: nothing was touched.
+ * @throws TnblockError `not-found`, `unsupported` for a base, `has-dependents` that names newer snapshots
+ *   and their clones, `in-use` while the disk is used here or its guest runs elsewhere, `denied` on 25.04
+ *   without a full administrator's key: nothing was touched.
  */
 export async function rollBack(
   storage: Storage,
   volume: VolumeRef,
   name: string,
 ): Promise<null> {
-  return await withVolumeLock(storage, volume.zvol, async () => {
+  return await journaledAlone(storage, volume.zvol, async (storage, entry) => {
     const array = await storage.array();
     const view = await viewRollback(storage, array, volume, name);
     if (view.newer.length > 0) throw await newerExist(storage, array, volume, name, view);
@@ -65,7 +65,17 @@ export async function rollBack(
     await refuseUse();
     const isActive = await readLinkTarget(storage.host, linkOf(storage, volume)) !== undefined;
     storage.deadline.check();
+    await entry.begin(volume.zvol, {
+      op: "rollback",
+      tag: volume.tag,
+      made: madeOf(view.volume.zvol),
+      snapshot: name,
+    });
     const deadline = storage.undoDeadline();
+    storage.deadline.goesOn(
+      `this node lets go of ${inWords(volume)}, and the array is told to roll it back`,
+      "Roll back once more before the guest is started, so that it is known to be done",
+    );
     // Without the disk no cache of this node can outlive the rollback.
     await detachVolume(storage, volume, identity, deadline);
     if (older !== undefined) await letGoOfKnown(storage, volume, older, deadline);

@@ -14,6 +14,10 @@ export interface StorageStatus {
 /** Reads the dataset's space: not the pool's, whose figures count parity as room. */
 export async function storageStatus(storage: Storage): Promise<StorageStatus> {
   const { settings, deadline } = storage;
+  if (storage.memory !== undefined) {
+    await storage.memory.begun();
+    return storage.memory.status();
+  }
   const dataset = await datasets.read(await storage.array(), settings.dataset, deadline.bounds());
   if (dataset === undefined) {
     throw new TnblockError(

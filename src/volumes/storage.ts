@@ -6,6 +6,9 @@ import type { StorageSettings } from "../common/storage_settings.ts";
 import type { Host } from "../host/host.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
+import type { OpenEntry } from "./journaled.ts";
+import type { StorageMemory } from "./memory.ts";
+import type { StorageUpkeep } from "./upkeep.ts";
 
 /** One storage. */
 export interface Storage {
@@ -23,6 +26,12 @@ export interface Storage {
   undoDeadline(): Deadline;
   /** The array; connects and logs in at the first call. */
   array(): Promise<Caller>;
+  /** What the daemon remembers; undefined in a hook that works by itself. */
+  readonly memory?: StorageMemory;
+  /** The daemon's work on this node; undefined in a hook that works by itself. */
+  readonly upkeep?: StorageUpkeep;
+  /** The journal's entry of the operation that this one is part of. */
+  readonly entry?: OpenEntry;
 }
 
 /** The full path of a volume's zvol. */
@@ -63,11 +72,26 @@ export async function undoing<T>(
         break;
       }
     }
-    if (left.length === 0 || !(error instanceof TnblockError)) throw error;
+    if (left.length === 0) throw error;
+    if (error instanceof Error) LEAVING.add(error);
+    if (!(error instanceof TnblockError)) throw error;
     throw new TnblockError(error.code, `${error.message} (left behind: ${left.join(", ")})`, {
       cause: error,
       hint: [error.hint, "Run tnblock cleanup-orphans once the array answers again"]
         .filter((part) => part !== undefined).join(". "),
     });
   }
+}
+
+/** Failures after which something could not be taken back. */
+const LEAVING = new WeakSet<Error>();
+
+/** Whether something of what failed with this error is still there, through any context put around it. */
+export function leavesSomething(error: unknown): boolean {
+  let inner = error;
+  for (let depth = 0; depth < 10 && inner instanceof Error; depth++) {
+    if (LEAVING.has(inner)) return true;
+    inner = inner.cause;
+  }
+  return false;
 }

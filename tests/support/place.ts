@@ -1,5 +1,8 @@
 /** A simulated array with its simulated nodes for one test, and a way to ask the hook of each. */
 import { lineLog } from "../../src/common/log.ts";
+import { type Daemon, startDaemon } from "../../src/daemon/daemon.ts";
+import { DAEMON_SOCKET } from "../../src/daemon/serve.ts";
+import type { Host } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
 import { answer } from "../../src/pve/hook.ts";
 import { type HostPlayer, hostPlayer } from "../../src/simulator/host_player/player.ts";
@@ -11,6 +14,7 @@ import {
 import { connectTrueNas, type TrueNas } from "../../src/truenas/array.ts";
 import { systemClock } from "../../src/truenas/clock.ts";
 import { schemaChecker } from "./schema_check.ts";
+import { scratchBase } from "./scratch.ts";
 import { sharedArray } from "./shared_array.ts";
 
 /** A reply of the hook. */
@@ -36,7 +40,31 @@ export type TransportKind = typeof TRANSPORTS[number];
 export interface PlaceOptions extends Omit<SimulatorOptions, "dataSide"> {
   /** Names of the cluster's nodes; one, `pve1`, unless given. */
   readonly nodes?: readonly string[];
+  /** Who answers: the hook itself, or the node's daemon over its socket. */
+  readonly through?: "hook" | "daemon";
 }
+
+/** How the hook is asked. */
+export interface AskOptions {
+  readonly config?: Record<string, unknown>;
+  readonly deadlineMs?: number;
+  readonly storage?: string;
+  readonly root?: string;
+  /** Which node asks. */
+  readonly node?: string;
+}
+
+/** A request that is under way. */
+export interface Asked {
+  readonly reply: Promise<Reply>;
+  /** Lets the caller's deadline pass now. */
+  giveUp(): void;
+  /** Ends when nothing is being done for it any more. */
+  readonly settled: Promise<unknown>;
+}
+
+/** Far longer than the way to any call of a verb. */
+const HELD_WITHIN_MS = 30_000;
 
 /** One node of the cluster. */
 export interface PlaceNode {
@@ -52,6 +80,8 @@ export class Place implements AsyncDisposable {
   readonly log: string[] = [];
   /** Methods called on the array since the last {@link resetCalls}. */
   calls: string[] = [];
+  /** The nodes' daemons, by the nodes' roots; each starts with its node's first request. */
+  readonly #daemons = new Map<string, Promise<Daemon>>();
 
   private constructor(
     readonly transport: TransportKind,
@@ -61,15 +91,16 @@ export class Place implements AsyncDisposable {
     readonly player: HostPlayer,
     readonly simulator: Simulator,
     readonly schema: ReturnType<typeof schemaChecker>,
+    readonly through: "hook" | "daemon",
   ) {}
 
   /** Starts array and nodes. */
   static async start(transport: TransportKind, options: PlaceOptions = {}): Promise<Place> {
-    const { nodes: names = ["pve1"], ...simulated } = options;
+    const { nodes: names = ["pve1"], through = "hook", ...simulated } = options;
     const clusterId = crypto.randomUUID();
     const nodes = new Map<string, PlaceNode>();
     for (const name of names) {
-      const directory = await Deno.makeTempDir({ prefix: "tnblock-place-" });
+      const directory = await Deno.makeTempDir({ dir: scratchBase(), prefix: "tnblock-place-" });
       nodes.set(name, { name, directory, player: await hostPlayer({ directory, clusterId }) });
     }
     const [first] = nodes.values();
@@ -84,7 +115,16 @@ export class Place implements AsyncDisposable {
         nodes.size === 1 ? player : sharedArray([...nodes.values()].map((node) => node.player)),
       onExchange: schema.onExchange,
     });
-    const place = new Place(transport, nodes, directory, clusterId, player, simulator, schema);
+    const place = new Place(
+      transport,
+      nodes,
+      directory,
+      clusterId,
+      player,
+      simulator,
+      schema,
+      through,
+    );
     await place.writeSecrets({ "tnb-api-key": simulator.ready.apiKey });
     return place;
   }
@@ -134,16 +174,24 @@ export class Place implements AsyncDisposable {
   async ask(
     method: string,
     args: Record<string, unknown> = {},
-    options: {
-      config?: Record<string, unknown>;
-      deadlineMs?: number;
-      storage?: string;
-      root?: string;
-      /** Which node asks. */
-      node?: string;
-    } = {},
+    options: AskOptions = {},
   ): Promise<Reply> {
+    const { reply, settled } = this.begin(method, args, options);
+    const given = await reply;
+    await settled;
+    return given;
+  }
+
+  /** Asks the hook; the reply and the end of all work come apart. */
+  begin(method: string, args: Record<string, unknown> = {}, options: AskOptions = {}): Asked {
     const node = options.node === undefined ? undefined : this.node(options.node);
+    const { deadlineMs = 45_000 } = options;
+    const host = linuxHost({ root: options.root ?? node?.directory ?? this.directory });
+    const passed = Promise.withResolvers<void>();
+    const wait = (ms: number, signal?: AbortSignal) =>
+      ms === deadlineMs
+        ? Promise.race([host.wait(ms, signal), passed.promise])
+        : host.wait(ms, signal);
     const request = {
       protocol: 1,
       id: "t",
@@ -151,27 +199,66 @@ export class Place implements AsyncDisposable {
       storage: options.storage ?? "san",
       config: this.config(options.config),
       args,
-      deadlineMs: options.deadlineMs ?? 45_000,
+      deadlineMs,
       node: node?.name ?? this.nodes.keys().next().value,
       pveApi: 13,
     };
+    if (this.through === "daemon") {
+      return this.#askDaemon(host, options.root ?? node?.directory ?? this.directory, request);
+    }
     const { reply, settled } = answer(JSON.stringify(request), {
-      host: linuxHost({ root: options.root ?? node?.directory ?? this.directory }),
+      host: { ...host, wait },
       log: lineLog((line) => this.log.push(line), () => 2),
       setDebugLevel: () => {},
       limitLogins: false,
       onArrayCall: (call) => this.calls.push(call.method),
     });
-    const parsed = JSON.parse((await reply).text) as Reply;
-    await settled;
-    return parsed;
+    return {
+      reply: reply.then(({ text }) => JSON.parse(text) as Reply),
+      giveUp: passed.resolve,
+      settled,
+    };
+  }
+
+  /** Asks over the socket, as the shim does; nobody gives up before the deadline there. */
+  #askDaemon(host: Host, root: string, request: { readonly deadlineMs: number }): Asked {
+    const asked = this.#daemonOf(host, root).then(async (daemon) => {
+      const line = await host.askLocal(DAEMON_SOCKET, JSON.stringify(request), {
+        deadlineMs: request.deadlineMs + 5_000,
+        maxLine: 64 * 1024 * 1024,
+      });
+      return { daemon, reply: JSON.parse(line) as Reply };
+    });
+    return {
+      reply: asked.then(({ reply }) => reply),
+      giveUp: () => {
+        throw new Error("a caller of the daemon does not give up here");
+      },
+      settled: asked.then(({ daemon }) => daemon.idle()),
+    };
+  }
+
+  #daemonOf(host: Host, root: string): Promise<Daemon> {
+    const known = this.#daemons.get(root);
+    if (known !== undefined) return known;
+    const started = startDaemon({
+      host,
+      log: lineLog((line) => this.log.push(line), () => 2),
+      setDebugLevel: () => {},
+      limitLogins: false,
+      onArrayCall: (call) => this.calls.push(call.method),
+      // Tests cut connections one after the other: that is no array that flaps.
+      linkTimes: { stableMs: 0 },
+    });
+    this.#daemons.set(root, started);
+    return started;
   }
 
   /** As {@link ask}, for a request that must succeed. */
   async must(
     method: string,
     args: Record<string, unknown> = {},
-    options: Parameters<Place["ask"]>[2] = {},
+    options: AskOptions = {},
     // deno-lint-ignore no-explicit-any
   ): Promise<any> {
     const reply = await this.ask(method, args, options);
@@ -184,12 +271,32 @@ export class Place implements AsyncDisposable {
     return await this.must("alloc_image", { vmid, format: "raw", name, sizeKiB });
   }
 
+  /** A name that has gone stale: its volume was freed, and made again with another number or uuid. */
+  async replaced(): Promise<{ readonly stale: string; readonly today: string }> {
+    const stale = await this.alloc();
+    let today = stale;
+    // Numbers are drawn: the same one may come again.
+    while (today === stale) {
+      await this.must("free_image", { volname: today, isBase: 0, finish: true });
+      today = await this.alloc();
+    }
+    return { stale, today };
+  }
+
   /** The path of a volume below the node's folder; of a linked clone, either form of its name. */
   linkOf(volname: string, node?: string): string {
     const own = volname.slice(volname.lastIndexOf("/") + 1);
     const zvol = /^vol-(.*)-(?:lun\d+|ns[0-9a-f-]{36})$/.exec(own)?.[1] ?? own;
     const root = node === undefined ? this.directory : this.node(node).directory;
     return `${root}/dev/tnblock/san/${zvol}`;
+  }
+
+  /** The first characters on an attached disk; reading all of it would cost more than the test. */
+  async beginning(volname: string, node?: string): Promise<string> {
+    using file = await Deno.open(this.linkOf(volname, node));
+    const bytes = new Uint8Array(64);
+    const count = await file.read(bytes) ?? 0;
+    return new TextDecoder().decode(bytes.subarray(0, count));
   }
 
   /** Plays a process of the node that has the volume open. */
@@ -223,6 +330,43 @@ export class Place implements AsyncDisposable {
     if (!response.ok) throw new Error(`the simulator refused the faults: ${response.status}`);
   }
 
+  /**
+   * Waits until the fault `hold` has a call of the method, which then stays undone until the faults
+   * are set anew.
+   */
+  async held(method: string): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const tooLate = new Promise<never>((_, reject) => {
+      const error = new Error(`no call of ${method} came to be held`);
+      timer = setTimeout(() => reject(error), HELD_WITHIN_MS);
+    });
+    try {
+      await Promise.race([this.simulator.held(method), tooLate]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Asks the hook, lets the caller's deadline pass while the fault's call is held, and only then the
+   * call be done; waits until nothing is under way any more.
+   */
+  async askAndGiveUp(
+    fault: { readonly method: string; readonly nth?: number },
+    method: string,
+    args: Record<string, unknown> = {},
+    options: AskOptions = {},
+  ): Promise<Reply> {
+    await this.faults([{ ...fault, do: "hold" }]);
+    const { reply, giveUp, settled } = this.begin(method, args, options);
+    await this.held(fault.method);
+    giveUp();
+    const given = await reply;
+    await this.faults([]);
+    await settled;
+    return given;
+  }
+
   /** Works on the array past the hook, as an administrator would. */
   async array<T>(work: (nas: TrueNas) => Promise<T>): Promise<T> {
     const { host, port, user, apiKey, fingerprint } = this.simulator.ready;
@@ -252,6 +396,7 @@ export class Place implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#daemons.values()].map(async (daemon) => (await daemon).stop()));
     await this.simulator.stop();
     for (const { player, directory } of this.nodes.values()) {
       await player.close();

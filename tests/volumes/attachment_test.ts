@@ -103,10 +103,7 @@ Deno.test("nvme-tcp: what an administrator switches off after a stopped rename w
 });
 
 both("the stale name of a volume does not end the reading of today's snapshot", async (place) => {
-  const stale = await place.alloc();
-  await place.must("free_image", { volname: stale, finish: true });
-  let today = await place.alloc();
-  while (today === stale) today = await place.alloc();
+  const { stale, today } = await place.replaced();
   await place.must("volume_snapshot", { volname: today, snapshot: "vzdump" });
   await place.must("activate_volume", { volname: today, snapshot: "vzdump" });
   const zvols = await zvolNames(place);

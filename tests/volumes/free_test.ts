@@ -69,7 +69,10 @@ for (const transport of TRANSPORTS) {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
       await place.faults([]);
-      assertEquals((await asked).error?.code, "timeout");
+      const { error } = await asked;
+      assertEquals(error?.code, "timeout");
+      assertStringIncludes(error?.message ?? "", `nothing exports "vm-100-disk-0"`);
+      assertStringIncludes(error?.hint ?? "", "Free it again");
       await nothingLeft(place);
     });
 
@@ -96,6 +99,38 @@ for (const transport of TRANSPORTS) {
       },
       ["pve1", "pve2"],
     );
+
+    test("what nothing exports is not listed, and the warning names the way on", async (place) => {
+      const volname = await place.alloc();
+      await place.faults([{ method: destroys, do: "error", errno: 5 }]);
+      await free(place, volname);
+      await place.faults([]);
+      const warned = async () => {
+        place.log.length = 0;
+        assertEquals(await place.must("list_images"), []);
+        return place.log.filter((line) => line.startsWith("warning: not listed"));
+      };
+      const [begun, ...more] = await warned();
+      assertEquals(more, []);
+      assertStringIncludes(
+        begun ?? "",
+        `"${zvolOf(place)}" (being freed; if that has stopped: pvesm free san:${volname})`,
+      );
+      assertEquals((await free(place, volname)).error, undefined);
+      assertEquals(await warned(), []);
+      // Another of that name, whose export was deleted by hand: no free has begun.
+      await place.alloc();
+      await place.array(async (nas) => {
+        for (const one of await nas.extents.all()) {
+          if (one.zvol === zvolOf(place)) await nas.extents.remove(one.id, { force: true });
+        }
+        for (const one of transport === "iscsi" ? [] : await nas.namespaces.all()) {
+          await nas.namespaces.remove(one.id);
+        }
+      });
+      const [lost] = await warned();
+      assertStringIncludes(lost ?? "", `"${zvolOf(place)}"; look at`);
+    });
 
     test("what a stopped free left is not freed by another name, nor a later volume by the old one", async (place) => {
       const volname = await place.alloc();

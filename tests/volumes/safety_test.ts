@@ -157,8 +157,7 @@ both("a free whose caller's deadline passes is finished", async (place) => {
   const method = place.transport === "iscsi"
     ? "iscsi.targetextent.delete"
     : "nvmet.namespace.delete";
-  await place.faults([{ method, nth: 1, do: "delay", ms: 800 }]);
-  const reply = await place.ask("free_image_finish", { token }, { deadlineMs: 500 });
+  const reply = await place.askAndGiveUp({ method, nth: 1 }, "free_image_finish", { token });
   assertEquals(reply.error?.code, "timeout");
   assertEquals(await zvolNames(place), []);
 });
@@ -248,22 +247,18 @@ both(
   "a volume that was given up late does not take today's volume of its name with it",
   async (place) => {
     const method = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
-    await place.faults([{ method, nth: 1, do: "delay", ms: 6000 }]);
-    const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
-      deadlineMs: 3000,
-    });
-    let isOver = false;
-    const over = () => isOver = true;
-    late.then(over, over);
+    await place.faults([{ method, nth: 1, do: "hold" }]);
+    const late = place.begin("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 });
+    await place.held(method);
     // While the array is slow somebody deletes the half-made zvol, and the name is used again.
     const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
-    await place.array(async (nas) => {
-      while (await nas.zvols.read(zvol) === undefined) assert(!isOver, "no zvol was made");
-      await nas.zvols.destroy(zvol);
-    });
+    await place.array((nas) => nas.zvols.destroy(zvol));
     const today = await place.alloc();
     assertStringIncludes(today, "vm-100-disk-0");
-    assertEquals((await late).error?.code, "timeout");
+    late.giveUp();
+    assertEquals((await late.reply).error?.code, "timeout");
+    await place.faults([]);
+    await late.settled;
     assertEquals((await place.must("list_images"))[0]?.volid, `san:${today}`);
     await place.must("activate_volume", { volname: today });
   },
@@ -333,29 +328,20 @@ both(
     const method = place.transport === "iscsi"
       ? "iscsi.targetextent.query"
       : "nvmet.namespace.create";
+    const held = place.transport === "iscsi" ? method : "nvmet.namespace.query";
     await place.faults([
-      place.transport === "iscsi"
-        ? { method, nth: 2, do: "delay", ms: 6000 }
-        : { method, nth: 1, do: "done-then-drop" },
-      ...(place.transport === "iscsi"
-        ? []
-        : [{ method: "nvmet.namespace.query", nth: 2, do: "delay", ms: 6000 }]),
+      { method: held, nth: 2, do: "hold" },
+      ...place.transport === "iscsi" ? [] : [{ method, nth: 1, do: "done-then-drop" }],
     ]);
-    const late = place.ask("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 }, {
-      deadlineMs: 3000,
-    });
-    let isOver = false;
-    const over = () => isOver = true;
-    late.then(over, over);
-    const count = async () => {
-      const objects = await place.objects();
-      return (objects.mappings?.length ?? 0) + (objects.namespaces?.length ?? 0);
-    };
-    while (await count() === 0) assert(!isOver, "no volume was made");
+    const late = place.begin("alloc_image", { vmid: 100, format: "raw", sizeKiB: 1024 });
+    await place.held(held);
     const [row] = await place.must("list_images");
     const volname = String(row.volid).slice("san:".length);
     await place.must("activate_volume", { volname });
-    assertEquals((await late).error?.code, "timeout");
+    late.giveUp();
+    assertEquals((await late.reply).error?.code, "timeout");
+    await place.faults([]);
+    await late.settled;
     assertEquals((await place.must("list_images"))[0]?.volid, `san:${volname}`);
   },
 );

@@ -44,7 +44,7 @@ everywhere(
     const base = await place.must("create_base", { volname });
     assertEquals(base, volname.replace("vm-100-disk-0", "base-100-disk-0"));
     await place.must("activate_volume", { volname: base });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(base)), "content");
+    assertStringIncludes(await place.beginning(base), "content");
     assertEquals(await snapshotNames(place), [`${zvolOf(place, "base-100-disk-0")}@__base__`]);
     const [row] = await place.must("list_images", { vmid: 100 });
     assertEquals([row.volid, row.parent], [`san:${base}`, undefined]);
@@ -81,7 +81,7 @@ everywhere(
     assertEquals(await place.must("create_base", { volname }), base);
     const clone = await place.must("clone_image", { volname: base, vmid: 101 });
     await place.must("activate_volume", { volname: clone });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(clone)), "content");
+    assertStringIncludes(await place.beginning(clone), "content");
   },
 );
 
@@ -158,7 +158,7 @@ everywhere(
     const base = await place.must("create_base", { volname });
     const clone = await place.must("clone_image", { volname: base, vmid: 101 });
     await place.must("activate_volume", { volname: clone });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(clone)), "new");
+    assertStringIncludes(await place.beginning(clone), "new");
     assertEquals((await snapshotNames(place)).length, 1);
   },
 );
@@ -191,7 +191,7 @@ everywhere(
       const base = await place.must("create_base", { volname });
       const clone = await place.must("clone_image", { volname: base, vmid: 101 });
       await place.must("activate_volume", { volname: clone });
-      assertStringIncludes(await Deno.readTextFile(place.linkOf(clone)), "new");
+      assertStringIncludes(await place.beginning(clone), "new");
       for (const name of [clone, base]) {
         await place.must("free_image", { volname: name, finish: true });
       }
@@ -219,7 +219,7 @@ everywhere(
     const volname = await written(place);
     await failEachCall(place, calls, () => place.ask("create_base", { volname }));
     await place.must("activate_volume", { volname });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "content");
+    assertStringIncludes(await place.beginning(volname), "content");
   },
 );
 
@@ -259,9 +259,7 @@ everywhere(
     const volname = await place.alloc();
     const before = await arrayState(place);
     for (const call of calls) {
-      await place.faults([{ ...call, do: "delay", ms: 1500 }]);
-      const reply = await place.ask("create_base", { volname }, { deadlineMs: 1200 });
-      await place.faults([]);
+      const reply = await place.askAndGiveUp(call, "create_base", { volname });
       assertEquals([call, reply.error?.code], [call, "timeout"]);
       assertEquals({ call, ...await arrayState(place) }, { call, ...before });
     }

@@ -7,7 +7,7 @@ import { TnblockError } from "../../common/error.ts";
 import { HostError, type HostFiles } from "../host.ts";
 
 /** Sectors of `size` are of 512 bytes, whatever the disk's own block size. */
-const SECTOR = 512;
+export const SECTOR = 512;
 
 /** Failures of ours, not of the attribute: to take them for absence would make disks vanish. */
 const OURS = new Set(["EMFILE", "ENFILE", "ENOMEM"]);

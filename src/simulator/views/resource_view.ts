@@ -69,7 +69,15 @@ const NUMBERS = new Set([
   "logicalused",
   "logicalreferenced",
 ]);
-const TEXTS = new Set(["origin", "guid", "type", "mountpoint", "compressratio", "encryption"]);
+const TEXTS = new Set([
+  "origin",
+  "guid",
+  "type",
+  "mountpoint",
+  "compressratio",
+  "encryption",
+  "keystatus",
+]);
 
 function resourceProperty(
   zfs: Zfs,
@@ -130,6 +138,8 @@ function resourceProperty(
       ? "1.00"
       : name === "encryption"
       ? "off"
+      : name === "keystatus"
+      ? (dataset.locked ? "unavailable" : "none")
       : volume
       ? undefined
       : `/mnt/${dataset.name}`;

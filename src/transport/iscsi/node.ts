@@ -2,13 +2,14 @@
 import type { Deadline } from "../../common/deadline.ts";
 import type { Log } from "../../common/log.ts";
 import { samePortal } from "../../common/portal.ts";
-import type { IscsiSettings } from "../../common/storage_settings.ts";
+import type { IscsiSettings, Portal } from "../../common/storage_settings.ts";
 import { PORTAL_PROBE_MS } from "../../common/timing.ts";
 import type { Host } from "../../host/host.ts";
 import { login } from "../../host/iscsi_admin.ts";
 import { scanIscsiSessions } from "../../host/scan/scsi.ts";
 import type { IscsiSession } from "../../host/scan/types.ts";
-import { connectAll, type PortalOutcome } from "../connect_all.ts";
+import { connectAll } from "../connect_all.ts";
+import type { PortalGlance } from "../transport.ts";
 
 /** What the node half needs. */
 export interface IscsiNodeParts {
@@ -28,26 +29,44 @@ export async function liveSessions(parts: IscsiNodeParts): Promise<IscsiSession[
   return (await sessionsOf(parts)).filter((session) => session.state === "LOGGED_IN");
 }
 
+/** The configured portals and the state of their sessions. */
+export async function portalsOf(parts: IscsiNodeParts): Promise<PortalGlance[]> {
+  const sessions = await sessionsOf(parts);
+  return parts.settings.portals.map((portal) => {
+    const there = sessions.filter((session) =>
+      session.portal !== undefined && samePortal(session.portal, portal)
+    );
+    const isLive = there.some((session) => session.state === "LOGGED_IN");
+    return { portal, state: isLive ? "live" : there.length > 0 ? "recovering" : "missing" };
+  });
+}
+
+/** Logs in to one portal. */
+export async function connectPortal(
+  { settings, host }: IscsiNodeParts,
+  portal: Portal,
+  deadline: Deadline,
+): Promise<void> {
+  await login(host, {
+    iqn: settings.targetIqn,
+    portal,
+    chap: settings.chap,
+    multipath: settings.useMultipath,
+  }, deadline.signal);
+}
+
 /** Logs in to the portals that have no session; a session that is down is left to iscsid. */
 export async function connect(parts: IscsiNodeParts, deadline: Deadline): Promise<void> {
-  const { settings, host, log } = parts;
-  const sessions = await sessionsOf(parts);
+  const { settings, log } = parts;
+  const found = await portalsOf(parts);
   await connectAll(
     log,
     `target "${settings.targetIqn}"`,
     settings.portals,
-    async (portal): Promise<PortalOutcome> => {
-      const there = sessions.filter((session) =>
-        session.portal !== undefined && samePortal(session.portal, portal)
-      );
-      if (there.some((session) => session.state === "LOGGED_IN")) return "live";
-      if (there.length > 0) return "recovering";
-      await login(host, {
-        iqn: settings.targetIqn,
-        portal,
-        chap: settings.chap,
-        multipath: settings.useMultipath,
-      }, deadline.signal);
+    async (portal) => {
+      const state = found.find((one) => one.portal === portal)?.state;
+      if (state === "live" || state === "recovering") return state;
+      await connectPortal(parts, portal, deadline);
       return "live";
     },
   );

@@ -6,6 +6,7 @@ import type { Host } from "../../host/host.ts";
 import type { DiskIdentity, Transport } from "../transport.ts";
 import * as disk from "./disk.ts";
 import * as exports from "./exports.ts";
+import { glance } from "./glance.ts";
 import * as node from "./node.ts";
 import type { LunIdentity } from "./paths.ts";
 import { repoint } from "./repoint.ts";
@@ -37,6 +38,9 @@ export function iscsiTransport(
     suspend: () => Promise.resolve(false),
     repoint: (caller, found, zvol, deadline) => repoint(all, caller, found, zvol, deadline),
     connect: (deadline) => node.connect(all, deadline),
+    portals: () => node.portalsOf(all),
+    connectPortal: (portal, deadline) => node.connectPortal(all, portal, deadline),
+    glance: (identities) => glance(all, identities.map(lunOf)),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => disk.attach(all, lunOf(identity), size, deadline),
     attached: (identity, size, whole, deadline) =>

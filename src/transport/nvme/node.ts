@@ -3,7 +3,7 @@ import type { Deadline } from "../../common/deadline.ts";
 import { TnblockError } from "../../common/error.ts";
 import type { Log } from "../../common/log.ts";
 import { formatPortal } from "../../common/portal.ts";
-import type { NvmeSettings } from "../../common/storage_settings.ts";
+import type { NvmeSettings, Portal } from "../../common/storage_settings.ts";
 import { NVME_RESCAN_AFTER_MS } from "../../common/timing.ts";
 import type { Host } from "../../host/host.ts";
 import { flushBuffers } from "../../host/flush_buffers.ts";
@@ -11,6 +11,7 @@ import { usersOf } from "../../host/in_use.ts";
 import { nvmeTarget } from "../../host/links.ts";
 import {
   connectPortal,
+  type HostIdentity,
   hostIdentity,
   probePortal,
   rescanController,
@@ -22,8 +23,8 @@ import { controllersOf, findNvmeNamespace, scanNvmeControllers } from "../../hos
 import type { NvmeController, NvmeDisk } from "../../host/scan/types.ts";
 import { waitUntil } from "../../host/wait_until.ts";
 import { awaitLink } from "../await_link.ts";
-import { connectAll, DISK_WAIT_MS, type PortalOutcome } from "../connect_all.ts";
-import type { AttachedDisk } from "../transport.ts";
+import { connectAll, DISK_WAIT_MS } from "../connect_all.ts";
+import type { AttachedDisk, PortalGlance } from "../transport.ts";
 import { fits, type WantedSize, wantedText } from "../wanted_size.ts";
 
 /** What the node half needs. */
@@ -33,39 +34,52 @@ export interface NvmeNodeParts {
   readonly log: Log;
 }
 
+/** The configured portals and the state of their controllers. */
+export async function portalsOf(parts: NvmeNodeParts): Promise<PortalGlance[]> {
+  const { settings, host } = parts;
+  const controllers = await scanNvmeControllers(host.files);
+  return settings.portals.map((portal) => {
+    const there = controllersOf(controllers, settings.subsystemNqn, portal);
+    const isLive = there.some((controller) => controller.state === "live");
+    return { portal, state: isLive ? "live" : there.length > 0 ? "recovering" : "missing" };
+  });
+}
+
+/** Connects one portal. */
+export async function connectOne(
+  parts: NvmeNodeParts,
+  portal: Portal,
+  deadline: Deadline,
+  identity?: HostIdentity,
+): Promise<void> {
+  const { settings, host } = parts;
+  await connectPortal(host, {
+    portal,
+    nqn: settings.subsystemNqn,
+    ...(identity ?? await identityFor(parts)),
+    nrIoQueues: settings.nrIoQueues,
+    keepAliveTmo: settings.keepAliveTmo,
+    reconnectDelay: settings.reconnectDelay,
+    ctrlLossTmo: settings.ctrlLossTmo,
+    dhchapSecret: settings.dhchapSecret,
+    dhchapCtrlSecret: settings.dhchapCtrlSecret,
+  }, deadline.signal);
+}
+
 /** Connects the portals that have no controller; one that is reconnecting is left to the kernel. */
 export async function connect(parts: NvmeNodeParts, deadline: Deadline): Promise<void> {
-  const { settings, host, log } = parts;
-  const controllers = await scanNvmeControllers(host.files);
-  const missing = settings.portals.some((portal) =>
-    controllersOf(controllers, settings.subsystemNqn, portal).length === 0
-  );
-  const identity = missing ? await identityFor(parts) : undefined;
+  const { settings, log } = parts;
+  const found = await portalsOf(parts);
+  const isMissing = found.some(({ state }) => state === "missing");
+  const identity = isMissing ? await identityFor(parts) : undefined;
   await connectAll(
     log,
     `subsystem "${settings.subsystemNqn}"`,
     settings.portals,
-    async (portal): Promise<PortalOutcome> => {
-      const there = controllersOf(controllers, settings.subsystemNqn, portal);
-      if (there.some((controller) => controller.state === "live")) return "live";
-      if (there.length > 0) return "recovering";
-      if (identity === undefined) {
-        throw new TnblockError(
-          "internal",
-          "Cannot connect: the host identity was not read",
-        );
-      }
-      await connectPortal(host, {
-        portal,
-        nqn: settings.subsystemNqn,
-        ...identity,
-        nrIoQueues: settings.nrIoQueues,
-        keepAliveTmo: settings.keepAliveTmo,
-        reconnectDelay: settings.reconnectDelay,
-        ctrlLossTmo: settings.ctrlLossTmo,
-        dhchapSecret: settings.dhchapSecret,
-        dhchapCtrlSecret: settings.dhchapCtrlSecret,
-      }, deadline.signal);
+    async (portal) => {
+      const state = found.find((one) => one.portal === portal)?.state;
+      if (state === "live" || state === "recovering") return state;
+      await connectOne(parts, portal, deadline, identity);
       return "live";
     },
   );

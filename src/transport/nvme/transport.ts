@@ -5,6 +5,7 @@ import type { NvmeSettings } from "../../common/storage_settings.ts";
 import type { Host } from "../../host/host.ts";
 import type { DiskIdentity, Transport } from "../transport.ts";
 import * as exports from "./exports.ts";
+import { glance } from "./glance.ts";
 import * as node from "./node.ts";
 import { repoint, suspend } from "./repoint.ts";
 
@@ -33,6 +34,9 @@ export function nvmeTransport(
     suspend: suspend,
     repoint: (caller, found, zvol, deadline) => repoint(all, caller, found, zvol, deadline),
     connect: (deadline) => node.connect(all, deadline),
+    portals: () => node.portalsOf(all),
+    connectPortal: (portal, deadline) => node.connectOne(all, portal, deadline),
+    glance: (identities) => glance(all, identities.map(uuidOf)),
     anyPortalAnswers: () => node.anyPortalAnswers(all),
     attach: (identity, size, deadline) => node.attach(all, uuidOf(identity), size, deadline),
     attached: (identity, size) => node.attached(all, uuidOf(identity), size),

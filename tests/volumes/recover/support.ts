@@ -1,0 +1,57 @@
+/** What the tests about the journal and recovery share. */
+import { assert, assertEquals } from "@std/assert";
+import { askUntilDeath, type Death } from "../../support/mortal.ts";
+import { Place, type PlaceOptions, TRANSPORTS } from "../../support/place.ts";
+import { zvolNames } from "../snapshot_support.ts";
+
+export function both(
+  name: string,
+  run: (place: Place) => Promise<void>,
+  options: PlaceOptions = {},
+): void {
+  for (const transport of TRANSPORTS) {
+    Deno.test(`${transport}: ${name}`, async () => {
+      await using place = await Place.start(transport, { release: "25.10", ...options });
+      await run(place);
+    });
+  }
+}
+
+export const ALLOC = { vmid: 100, format: "raw", sizeKiB: 65536 };
+
+/** Kills a verb at a write; it must not have answered. */
+export async function kill(
+  place: Place,
+  method: string,
+  args: Record<string, unknown>,
+  death: Death,
+): Promise<void> {
+  const { reply } = await askUntilDeath(place, method, args, death);
+  assertEquals(reply, undefined);
+}
+
+/** Puts a volume into the configuration of a guest of the first node. */
+export async function name(place: Place, vmid: number, volname: string): Promise<void> {
+  for (const { directory } of place.nodes.values()) {
+    const folder = `${directory}/etc/pve/nodes/pve1/qemu-server`;
+    await Deno.mkdir(folder, { recursive: true });
+    await Deno.writeTextFile(`${folder}/${vmid}.conf`, `scsi0: san:${volname},size=64M\n`);
+  }
+}
+
+/** The last write of an allocation, or of a clone on 25.10. */
+export const lastWrite = (place: Place) => place.transport === "iscsi" ? 3 : 2;
+
+export const own = async (place: Place) =>
+  (await zvolNames(place)).filter((zvol) => !zvol.startsWith("tnb-weight-"));
+
+export const outcomes = (found: readonly { readonly outcome: string }[]) =>
+  found.map(({ outcome }) => outcome);
+
+/** The name that a volume with this zvol has now. */
+export async function volnameOf(place: Place, zvol: string): Promise<string> {
+  const rows: { volid: string }[] = await place.must("list_images");
+  const row = rows.find(({ volid }) => volid.includes(`vol-${zvol}-`));
+  assert(row !== undefined);
+  return row.volid.slice("san:".length);
+}
