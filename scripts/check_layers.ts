@@ -11,10 +11,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   transport: ["common", "host", "truenas"],
   volumes: ["common", "host", "truenas", "transport"],
   pve: ["common", "host", "truenas", "transport", "volumes"],
+  daemon: ["common", "host", "truenas", "transport", "volumes", "pve"],
   // The simulator is evidence only as far as it does not know the client.
   simulator: ["common"],
   demo: ["common", "host", "pve", "simulator"],
-  cli: ["common", "host", "pve", "simulator", "demo"],
+  cli: ["common", "host", "pve", "daemon", "simulator", "demo"],
   // src/main.ts
   ".": ["common", "host", "cli"],
 };

@@ -20,7 +20,8 @@ interface Cell {
 }
 
 // A sample: contract: free_image, iscsi 25.10.6 > lost reply
-const NAME = /^contract: (.+?), ((?:iscsi|nvme-tcp) [\d.]+)(?:: refused \((.+)\))?(?: > (.+))?$/;
+const NAME =
+  /^contract: (.+?), ((?:iscsi|nvme-tcp) [\d.]+(?: by daemon)?)(?:: refused \((.+)\))?(?: > (.+))?$/;
 
 /** The table's lines; none when the report has no such tests. */
 export function contractTable(cases: readonly Case[]): string[] {

@@ -16,7 +16,7 @@ function rootOf(
 }
 
 /** Commands that go on when nobody reads their output any more: they have something to finish or undo. */
-const FINISHING = ["hook", "simulate"];
+const FINISHING = ["hook", "daemon", "simulate"];
 
 /** Whether something that was written did not arrive, for another reason than that nobody reads it. */
 let isOutputLost = false;

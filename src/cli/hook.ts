@@ -2,6 +2,7 @@
 import { TnblockError } from "../common/error.ts";
 import { lineLog } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
+import { forward, type Forwarded } from "../daemon/forward.ts";
 import { linuxHost } from "../host/linux.ts";
 import { answer } from "../pve/hook.ts";
 import { failureLine, REQUEST_LIMIT } from "../pve/request.ts";
@@ -34,8 +35,15 @@ export async function readLine(input: AsyncIterable<Uint8Array>): Promise<string
   return new TextDecoder().decode(bytes);
 }
 
-/** Answers one request; the exit status tells whether it succeeded. */
-export async function runHook(context: CommandContext): Promise<number> {
+/**
+ * Answers one request; the exit status tells whether it succeeded. A daemon that runs does the work.
+ *
+ * @param options.direct does it here in any case.
+ */
+export async function runHook(
+  context: CommandContext,
+  options: { readonly direct?: boolean } = {},
+): Promise<number> {
   let level = 0;
   const log = lineLog((line) => context.err(`${line}\n`), () => level);
   let line: string;
@@ -47,7 +55,18 @@ export async function runHook(context: CommandContext): Promise<number> {
     context.out(failureLine(null, error));
     return EXIT.failed;
   }
-  const { reply, settled, undelivered, abandon } = answer(line, {
+  const stop = new AbortController();
+  context.stopped().then(() => stop.abort());
+  const isDirect = options.direct === true || context.env["TNBLOCK_DIRECT"] === "1";
+  const forwarded: Forwarded = isDirect
+    ? { kind: "here", line }
+    : await forward(line, host, { signal: stop.signal, deliver: context.deliver });
+  if (forwarded.kind === "answered") return forwarded.ok ? EXIT.done : EXIT.failed;
+  if (forwarded.kind === "failed") {
+    context.out(forwarded.text);
+    return EXIT.failed;
+  }
+  const { reply, settled, undelivered, abandon } = answer(forwarded.line, {
     host,
     log,
     setDebugLevel: (value) => level = value,

@@ -36,6 +36,30 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       });
     });
 
+  program.command("status")
+    .description("print how the daemon, the arrays and the disks of this node are")
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nEnds with 0 when all is well, 1 when something is degraded, 6 when an array cannot be reached.\n",
+    )
+    .action(async (options) => {
+      const [{ runStatus }, { linuxHost }, { VERSION }, { default: process }] = await Promise.all([
+        import("./status.ts"),
+        import("../host/linux.ts"),
+        import("./version.ts"),
+        import("node:process"),
+      ]);
+      throw new Exit(
+        await runStatus(linuxHost({ root: context.root }), {
+          json: (options.outputFormat ?? options.output) === "json",
+          columns: context.isTerminal ? process.stdout.columns : undefined,
+          version: VERSION,
+        }, context.out),
+      );
+    });
+
   program.command("scan")
     .description("print the NVMe and iSCSI disks that this machine sees")
     .addOption(jsonOption())
@@ -56,9 +80,19 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
 
   program.command("hook")
     .description("answer one request of the Proxmox VE shim: a JSON line in, a JSON line out")
-    .action(async () => {
+    .option("--direct", "do the work here although a daemon runs (also TNBLOCK_DIRECT=1)")
+    .action(async (options) => {
       const { runHook } = await import("./hook.ts");
-      throw new Exit(await runHook(context));
+      throw new Exit(await runHook(context, { direct: options.direct === true }));
+    });
+
+  program.command("daemon")
+    .description("answer the shim's requests over one session with each array (systemd runs this)")
+    .option("--print-units", "print the systemd units of the daemon, and end")
+    .action(async (options) => {
+      const { printUnits, runDaemon } = await import("./daemon.ts");
+      if (options.printUnits === true) return printUnits(context);
+      throw new Exit(await runDaemon(context));
     });
 
   program.command("demo")

@@ -3,19 +3,17 @@
  * brings the key), reads that are tried again on a new session when the connection is lost, writes that
  * never are.
  */
-import type { Deadline } from "../common/deadline.ts";
+import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
-import type { ApiSettings, TlsTrust } from "../common/storage_settings.ts";
-import type { Bounds, Host } from "../host/host.ts";
+import type { ApiSettings } from "../common/storage_settings.ts";
 import type { Caller, CallOptions } from "../truenas/caller.ts";
-import { bestDialect, type Dialect, DIALECTS } from "../truenas/dialect.ts";
+import type { Release } from "../truenas/dialect.ts";
 import { arrayErrorIn } from "../truenas/errors.ts";
-import { openRestSession } from "../truenas/rest_session.ts";
-import { openSession, type Session, type SessionOptions } from "../truenas/session.ts";
-import type { Trust } from "../truenas/socket.ts";
+import { refuseOtherRelease } from "../truenas/release_changed.ts";
+import type { Session } from "../truenas/session.ts";
 import { distrustFeatures, noteFeatures } from "./features.ts";
 import type { HookWorld } from "./hook.ts";
-import { drawLogin } from "./login_budget.ts";
+import { openNodeSession } from "./node_session.ts";
 
 /** The connection of one request. */
 export interface ArrayConnection {
@@ -29,12 +27,26 @@ export interface ArrayConnection {
 /** Longest time for TCP, TLS and login together; TrueNAS takes 1 to 2 s to refuse a key. */
 const CONNECT_MS = 15_000;
 
-/** Prepares a connection; nothing is sent before {@link ArrayConnection.open}. */
+/** What goes on whatever its caller does waits this long for a session and its turn: longer than any reload. */
+const GOES_ON_MS = 150_000;
+
+/** Sessions that are shared by all requests of a process. */
+export interface SharedSessions {
+  /** The session with an array; opens one when there is none. The deadline bounds the wait alone. */
+  session(api: ApiSettings, deadline: Deadline): Promise<Session>;
+}
+
+/**
+ * Prepares a connection; nothing is sent before {@link ArrayConnection.open}.
+ *
+ * @param onWrite told the parameters of each write before it is sent.
+ */
 export function connectArray(
   storage: string,
   api: ApiSettings,
-  world: Pick<HookWorld, "host" | "log" | "limitLogins" | "onArrayCall">,
+  world: Pick<HookWorld, "host" | "log" | "limitLogins" | "onArrayCall" | "sessions">,
   callersDeadline: Deadline,
+  onWrite: (params: readonly unknown[]) => void = () => {},
 ): ArrayConnection {
   const { host, log } = world;
   const notes = { host, log, storage, api };
@@ -42,43 +54,20 @@ export function connectArray(
   let closed = false;
   let deadline = callersDeadline;
 
-  const overWebSocket = async (options: SessionOptions, bounds: Bounds): Promise<Session> => {
-    const memory = `/run/tnblock/${storage}.dialect`;
-    const remembered = dialectOf(await host.files.readText(memory));
-    const session = await openSession({
-      ...options,
-      loginBudget: () =>
-        world.limitLogins
-          ? drawLogin(host, `${api.hosts[0]}:${api.port}`, bounds)
-          : Promise.resolve(),
-      ...(remembered === undefined ? {} : { dialect: remembered }),
-    });
-    // Asking for a dialect that the array does not know costs a connection: remember the right one.
-    const best = bestDialect(session.release);
-    if (best !== remembered) await host.files.replaceText(memory, `${best}\n`, 0o600);
-    return session;
-  };
-
-  const connect = async (): Promise<Session> => {
-    const bounds = deadline.bounds(CONNECT_MS);
-    const options: SessionOptions = {
-      addresses: api.hosts,
-      port: api.port,
-      apiKey: api.key,
-      ...(api.user === undefined ? {} : { user: api.user }),
-      trust: await trustOf(host, api.tls),
-      connectDeadlineMs: bounds.deadlineMs,
-      signal: bounds.signal,
-      clock: host,
-    };
-    // TrueNAS does not count calls over REST as logins: the node's budget is left alone.
-    return api.transport === "rest"
-      ? await openRestSession({ ...options, loginDeadlineMs: bounds.deadlineMs })
-      : await overWebSocket(options, bounds);
-  };
+  /** What bounds the wait for a session, and for a write's turn. */
+  const patience = (): Deadline =>
+    deadline.goingOn === undefined && deadline.leftMs() > 0
+      ? deadline
+      : new Deadline(host, GOES_ON_MS);
 
   const connectAndNote = async (): Promise<Session> => {
-    const session = await connect();
+    const session = world.sessions === undefined
+      ? await openNodeSession(
+        { host, limitLogins: world.limitLogins, dialectFile: `/run/tnblock/${storage}.dialect` },
+        api,
+        deadline.bounds(CONNECT_MS),
+      )
+      : await world.sessions.session(api, patience());
     await noteFeatures(notes, session, deadline.bounds(CONNECT_MS));
     return session;
   };
@@ -104,20 +93,47 @@ export function connectArray(
     }
   };
 
+  /** The session, if it is with the release that the call was decided for; bounds what the caller did not. */
+  const ready = async (
+    decidedFor: Release,
+    method: string,
+    params: readonly unknown[],
+    options: CallOptions,
+  ) => {
+    const open = await session();
+    const { doing } = options;
+    refuseOtherRelease(
+      decidedFor,
+      open.release,
+      doing === undefined ? { method } : { method, doing },
+    );
+    if (options.lane !== "write") return { open, bound: options };
+    onWrite(params);
+    return { open, bound: { ...options, sendBy: patience().bounds(), owner: storage } };
+  };
+
   const call = async (
+    decidedFor: Release,
     method: string,
     params: readonly unknown[],
     options: CallOptions = {},
   ): Promise<unknown> => {
     for (let attempt = 0;; attempt++) {
+      let wasOpen = false;
       try {
-        const open = await session();
-        return await timed(method, () => open.call(method, params, options));
+        const { open, bound } = await ready(decidedFor, method, params, options);
+        wasOpen = true;
+        return await timed(method, () => open.call(method, params, bound));
       } catch (error) {
         const code = arrayErrorIn(error)?.code;
         if (code === "denied") await distrustFeatures(notes);
         const lost = code === "unreachable";
         if (closed || options.lane !== "read" || !lost || attempt >= api.retryMax) throw error;
+        // A shared session is opened again at its own pace: it knows when trying makes sense.
+        if (world.sessions !== undefined) {
+          if (!wasOpen) throw error;
+          continue;
+        }
         const pause = api.retryDelayMs * 2 ** attempt;
         if (pause >= deadline.leftMs()) throw error;
         log.info(`the connection to the array was lost; asking again in ${pause} ms`);
@@ -131,10 +147,10 @@ export function connectArray(
       const first = await session();
       return {
         release: first.release,
-        call,
-        callJob: async (method, params, options) => {
-          const open = await session();
-          return await timed(method, () => open.callJob(method, params, options));
+        call: (method, params, options) => call(first.release, method, params, options),
+        callJob: async (method, params, options = {}) => {
+          const { open, bound } = await ready(first.release, method, params, options);
+          return await timed(method, () => open.callJob(method, params, bound));
         },
       };
     },
@@ -143,29 +159,9 @@ export function connectArray(
     },
     close: async () => {
       closed = true;
+      // The daemon's session is everybody's.
+      if (world.sessions !== undefined) return;
       (await opening?.catch(() => undefined))?.close();
     },
   };
-}
-
-function dialectOf(text: string | undefined): Dialect | undefined {
-  return DIALECTS.find((dialect) => dialect === text?.trim());
-}
-
-async function trustOf(host: Host, tls: TlsTrust): Promise<Trust> {
-  if (tls.kind !== "ca") return tls;
-  const pem = await host.files.readText(tls.file);
-  if (pem?.includes("-----BEGIN CERTIFICATE-----") === true) return { kind: "ca", pem };
-  if (pem !== undefined) {
-    throw new TnblockError(
-      "config",
-      `Cannot read the certificate authority: ${tls.file} holds no PEM certificate`,
-      { field: "tnb-tls-ca" },
-    );
-  }
-  throw new TnblockError(
-    "config",
-    `Cannot read the certificate authority: there is no ${tls.file}`,
-    { field: "tnb-tls-ca" },
-  );
 }

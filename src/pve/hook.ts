@@ -6,10 +6,14 @@ import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
+import type { Storage } from "../volumes/storage.ts";
+import type { StorageMemory } from "../volumes/memory.ts";
+import type { StorageUpkeep } from "../volumes/upkeep.ts";
+import type { SharedSessions } from "./connect_array.ts";
 import { Revocable } from "./methods/method.ts";
 import { METHODS } from "./methods/methods.ts";
 import { PURE_METHODS } from "./methods/pure.ts";
-import { openStorage } from "./open_storage.ts";
+import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { failureLine, type HookRequest, parseRequest, successLine } from "./request.ts";
 import { parseStorageId } from "./settings.ts";
 
@@ -21,9 +25,21 @@ export interface HookWorld {
   readonly setDebugLevel: (level: number) => void;
   /** Whether logins draw on the node's budget. */
   readonly limitLogins: boolean;
+  /** The daemon's sessions; without them each request logs in by itself. */
+  readonly sessions?: SharedSessions;
+  /** What the daemon remembers of a storage; without it every answer comes from the array. */
+  readonly memoryOf?: (storage: MemorizedStorage) => StorageMemory | undefined;
+  /** The daemon's work for a storage on this node; undefined where nobody does any. */
+  readonly upkeepOf?: (storage: MemorizedStorage) => StorageUpkeep | undefined;
   /** Told each array call: for the demo and the bench. */
   readonly onArrayCall?: (call: ArrayCall) => void;
 }
+
+/** What a memory is kept of: all that reading the array for it needs. */
+export type MemorizedStorage = Omit<
+  Storage,
+  "deadline" | "undoDeadline" | "array" | "memory" | "upkeep"
+>;
 
 /** One call on the array. */
 export interface ArrayCall {
@@ -83,10 +99,7 @@ export function answer(line: string, world: HookWorld): HookAnswer {
   let isLate = false;
   const late = world.host.wait(request.deadlineMs, finished.signal).then(
     () => {
-      const timeout = new TnblockError(
-        "timeout",
-        `Cannot finish ${request.method} on storage "${request.storage}": ${request.deadlineMs} ms have passed`,
-      );
+      const timeout = tooLate(request, deadline);
       isLate = true;
       deadline.expire(timeout);
       return { text: failureLine(id, timeout), ok: false };
@@ -110,18 +123,30 @@ export function answer(line: string, world: HookWorld): HookAnswer {
   };
 }
 
+/** What a caller is told whose deadline has passed: also what goes on without him, when that is so. */
+function tooLate(request: HookRequest, { goingOn }: Deadline): TnblockError {
+  const what =
+    `Cannot finish ${request.method} on storage "${request.storage}": ${request.deadlineMs} ms have passed`;
+  return goingOn === undefined
+    ? new TnblockError("timeout", what)
+    : new TnblockError("timeout", `${what}; ${goingOn.known}, and it goes on`, {
+      hint: goingOn.hint,
+    });
+}
+
 /** Takes a result back in a storage opened anew: the request's own is closed by then. */
 function revoker(made: Revocable, request: HookRequest, world: HookWorld): () => Promise<void> {
   return async () => {
-    const storage = await openStorage(request, world, new Deadline(world.host, TAKE_BACK_MS));
+    let storage: OpenStorage | undefined;
     try {
+      storage = await openStorage(request, world, new Deadline(world.host, TAKE_BACK_MS));
       await made.takeBack(storage);
       world.log.info(`took back what ${request.method} made: nobody was there for the answer`);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       world.log.warning(`could not take back what ${request.method} made: ${reason}`);
     } finally {
-      await storage.close();
+      await storage?.close();
     }
   };
 }
@@ -143,6 +168,8 @@ async function perform(
       "unsupported",
       `Cannot do "${request.method}": this tnblock has no such method`,
       {
+        // Told from what the array does not support: nothing was looked at, let alone begun.
+        field: "method",
         hint:
           "The shim and the binary may be of different versions: run tnblock version on this node",
       },

@@ -81,8 +81,16 @@ export function parseRequest(
   return { id, request: { ...parsed.output, deadlineMs } };
 }
 
+/** A result that is JSON already. */
+export class RawJson {
+  constructor(readonly text: string) {}
+}
+
 /** The line of a success. */
 export function successLine(id: string | number | null, result: unknown): string {
+  if (result instanceof RawJson) {
+    return `{"id":${JSON.stringify(id)},"ok":true,"result":${result.text}}\n`;
+  }
   return JSON.stringify({ id, ok: true, result: result ?? null }) + "\n";
 }
 

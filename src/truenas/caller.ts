@@ -19,6 +19,13 @@ export interface CallOptions {
   readonly lane?: Lane;
   /** What the call is for, as an error says it: `Cannot create zvol "tank/pve/vm-1"`. */
   readonly doing?: string;
+  /**
+   * For how long a write may wait to be sent, where writes wait for each other (the daemon); that time is
+   * not part of {@link deadlineMs}. Sessions of one request send at once and know nothing of it.
+   */
+  readonly sendBy?: { readonly deadlineMs: number; readonly signal?: AbortSignal };
+  /** Whose write it is: those who share an array get their turns in rotation. */
+  readonly owner?: string;
 }
 
 /** The options that a caller of a resource function chooses. */

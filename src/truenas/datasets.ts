@@ -1,7 +1,7 @@
 /** The parent dataset of a storage: its type, its space, its marks. */
 import type { Caller, Wait } from "./caller.ts";
 import { bag, write } from "./request.ts";
-import { readOne } from "./zfs_rows.ts";
+import * as zfsRows from "./zfs_rows.ts";
 
 /** A dataset that may hold zvols. */
 export interface Dataset {
@@ -21,7 +21,7 @@ export async function read(
   name: string,
   wait?: Wait,
 ): Promise<Dataset | undefined> {
-  const row = await readOne(caller, name, `Cannot read dataset "${name}"`, wait);
+  const row = await zfsRows.readOne(caller, name, `Cannot read dataset "${name}"`, wait);
   if (row === undefined) return undefined;
   return {
     name: row.name,
@@ -30,6 +30,11 @@ export async function read(
     used: row.used ?? 0,
     userProperties: row.userProperties,
   };
+}
+
+/** Whether a dataset is encrypted and its key is not loaded; false on 25.04, which is not asked. */
+export async function isLocked(caller: Caller, name: string, wait?: Wait): Promise<boolean> {
+  return await zfsRows.isLocked(caller, name, `Cannot read the key status of "${name}"`, wait);
 }
 
 /**

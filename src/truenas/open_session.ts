@@ -48,8 +48,8 @@ export class OpenSession implements Session {
     try {
       return await this.#rpc.call(method, params, options);
     } catch (error) {
-      // The array has forgotten who we are: this session is of no more use.
-      if (error instanceof ArrayError && error.code === "auth") this.#rpc.close();
+      // The array has forgotten who we are: this session is of no more use to others.
+      if (error instanceof ArrayError && error.code === "auth") this.#rpc.retire(error);
       throw error;
     }
   }

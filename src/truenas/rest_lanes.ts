@@ -43,13 +43,15 @@ interface Waiting {
 /** Gives calls their places. */
 export class Lanes {
   readonly #clock: WaitingClock;
+  readonly #maxQueued: number;
   readonly #queues: Readonly<Record<Lane, Waiting[]>> = { read: [], write: [] };
   #inFlight = 0;
   #writesInFlight = 0;
   #end: ArrayError | undefined;
 
-  constructor(clock: WaitingClock) {
+  constructor(clock: WaitingClock, maxQueued: number = MAX_QUEUED) {
     this.#clock = clock;
+    this.#maxQueued = maxQueued;
   }
 
   /**
@@ -118,10 +120,10 @@ export class Lanes {
   #refusal(context: ErrorContext, signal: AbortSignal | undefined): ArrayError | undefined {
     if (this.#end !== undefined) return ended(this.#end, context);
     if (signal?.aborted) return timeout(context, "the caller gave up", "not-sent", signal.reason);
-    if (this.#queues.read.length + this.#queues.write.length < MAX_QUEUED) return undefined;
+    if (this.#queues.read.length + this.#queues.write.length < this.#maxQueued) return undefined;
     return new ArrayError(
       "busy",
-      `${doingOf(context)}: ${MAX_QUEUED} calls are waiting already`,
+      `${doingOf(context)}: ${this.#maxQueued} calls are waiting already`,
       { outcome: "not-sent", method: context.method },
     );
   }

@@ -32,7 +32,7 @@ export class RestSession implements Session {
   constructor(endpoint: Endpoint, options: SessionOptions) {
     this.address = endpoint.text;
     this.#options = options;
-    this.#lanes = new Lanes(options.clock);
+    this.#lanes = new Lanes(options.clock, options.maxQueued);
     this.#https = new Https({
       endpoint,
       trust: options.trust ?? { kind: "verified" },

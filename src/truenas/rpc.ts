@@ -32,6 +32,9 @@ export interface RpcOptions {
 const MAX_REQUEST = 65_536;
 const MAX_ANONYMOUS_REQUEST = 8_192;
 
+/** What was sent when the connection was retired has this long to be answered: longer than any reload. */
+const RETIRED_MS = 300_000;
+
 interface Pending {
   readonly id: number;
   readonly text: string;
@@ -56,6 +59,7 @@ export class Rpc {
   #nextId = 1;
   #authenticated = false;
   #end: ArrayError | undefined;
+  #retired: ArrayError | undefined;
   #alive = true;
   #stopPing = () => {};
 
@@ -82,8 +86,9 @@ export class Rpc {
     return this.#closed.promise;
   }
 
+  /** Whether it takes calls. */
   get isOpen(): boolean {
-    return this.#end === undefined;
+    return this.#end === undefined && this.#retired === undefined;
   }
 
   /** From now on requests may have the full length. */
@@ -143,14 +148,32 @@ export class Rpc {
     });
   }
 
+  /**
+   * Takes no more calls, and ends the connection when what was sent has been answered: hanging up at once
+   * would leave writes with an unknown outcome, and 26 stops them half-way.
+   */
+  retire(reason: ArrayError): void {
+    if (!this.isOpen) return;
+    this.#retired = reason;
+    const waiting = [...this.#queues.read.splice(0), ...this.#queues.write.splice(0)];
+    for (const pending of waiting) pending.reject(during(reason, pending.context, "not-sent"));
+    if (this.#inFlight.size === 0) return this.#hangUp(reason);
+    const stop = after(this.#clock, RETIRED_MS, () => this.#hangUp(reason));
+    this.closed.then(stop);
+  }
+
   /** Ends the connection; what was sent and not answered has the outcome `unknown`. */
   close(): void {
-    this.#socket.close();
-    this.#die(
+    this.#hangUp(
       new ArrayError("unreachable", "Cannot go on: the connection was closed by tnblock", {
         outcome: "unknown",
       }),
     );
+  }
+
+  #hangUp(reason: ArrayError): void {
+    this.#socket.close();
+    this.#die(reason);
   }
 
   /** A reason not to take a call on at all. */
@@ -161,7 +184,8 @@ export class Rpc {
   ): ArrayError | undefined {
     const details = { outcome: "not-sent" as const, method: context.method };
     const limit = this.#authenticated ? MAX_REQUEST : MAX_ANONYMOUS_REQUEST;
-    if (this.#end !== undefined) return during(this.#end, context, "not-sent");
+    const end = this.#end ?? this.#retired;
+    if (end !== undefined) return during(end, context, "not-sent");
     if (signal?.aborted) {
       return new ArrayError("timeout", `${doingOf(context)}: the caller gave up`, {
         ...details,
@@ -227,6 +251,9 @@ export class Rpc {
     if (pending.lane === "write") this.#writesInFlight--;
     if (message.kind === "error") pending.reject(fromRpcError(message.error, pending.context));
     else pending.resolve(message.result);
+    if (this.#retired !== undefined && this.#inFlight.size === 0) {
+      return this.#hangUp(this.#retired);
+    }
     this.#pump();
   }
 

@@ -42,6 +42,8 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
   /** Milliseconds between pings; default 25 s. */
   readonly pingEveryMs?: number;
+  /** Calls that may wait for a place; default 256, which is enough for one request. */
+  readonly maxQueued?: number;
 }
 
 /** A change that the array tells of (`collection_update`). */
@@ -58,6 +60,7 @@ export interface ArrayEvent {
 export interface Session extends Caller {
   /** Where it is connected to, e.g. `nas.example:443`. */
   readonly address: string;
+  /** Whether it takes calls. */
   readonly isOpen: boolean;
   /** Resolves, with the reason, when the connection has ended. */
   readonly closed: Promise<ArrayError>;
@@ -163,7 +166,7 @@ async function openAt(
       ...(options.signal ? { signal: options.signal } : {}),
     });
     const release = parseRelease(checked(v.string(), version, request), dialect);
-    if (options.dialect === "v25.10.0" && bestDialect(release) === "v26.0.0") {
+    if (options.dialect === dialect && bestDialect(release) !== dialect) {
       // The array was updated since that dialect was remembered.
       rpc.close();
       const { dialect: _, ...fresh } = options;
@@ -190,7 +193,7 @@ async function connect(
   endpoint: Endpoint,
   options: SessionOptions,
 ): Promise<{ rpc: Rpc; dialect: Dialect }> {
-  const { clock, signal, pingEveryMs } = options;
+  const { clock, signal, pingEveryMs, maxQueued } = options;
   const first = options.dialect;
   const order = first === undefined
     ? DIALECTS
@@ -206,7 +209,11 @@ async function connect(
         clock,
         ...(signal ? { signal } : {}),
       });
-      const rpc = new Rpc(socket, { clock, ...(pingEveryMs === undefined ? {} : { pingEveryMs }) });
+      const rpc = new Rpc(socket, {
+        clock,
+        ...(pingEveryMs === undefined ? {} : { pingEveryMs }),
+        ...(maxQueued === undefined ? {} : { maxQueued }),
+      });
       return { rpc, dialect };
     } catch (error) {
       if (!(error instanceof UnknownPathError)) throw error;

@@ -152,6 +152,33 @@ export async function readOne(
   }
 }
 
+/**
+ * Whether the key of an encrypted dataset is not loaded: what is below it is listed, and offered to nobody.
+ * False for one that is not encrypted or not there, and on 25.04, which is not asked.
+ */
+export async function isLocked(
+  caller: Caller,
+  name: string,
+  doing: string,
+  wait?: Wait,
+): Promise<boolean> {
+  if (!caller.release.can.zfsResource) return false;
+  const query = {
+    paths: [name],
+    properties: ["keystatus"],
+    get_user_properties: false,
+    get_source: false,
+  };
+  const request: Request = { method: "zfs.resource.query", params: [query], doing };
+  try {
+    const [row] = await read(caller, request, rows(resourceRow), wait);
+    return textOf(row?.properties?.["keystatus"]) === "unavailable";
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+}
+
 /** Those of several datasets and zvols that exist, in one call as a rule. */
 export async function readMany(
   caller: Caller,

@@ -6,6 +6,8 @@ import type { TransportKind } from "../support/place.ts";
 export interface Column {
   readonly transport: TransportKind;
   readonly release: ReleaseName;
+  /** Whether the node's daemon answers, over its socket, instead of the hook. */
+  readonly byDaemon?: boolean;
 }
 
 /** All that exist; NVMe/TCP starts with 25.10. */
@@ -17,11 +19,14 @@ export const COLUMNS: readonly Column[] = [
   { transport: "nvme-tcp", release: "25.10.0" },
   { transport: "nvme-tcp", release: "25.10" },
   { transport: "nvme-tcp", release: "26" },
+  { transport: "iscsi", release: "25.10", byDaemon: true },
+  { transport: "nvme-tcp", release: "26", byDaemon: true },
 ];
 
 /** A column's heading: protocol and release, as TrueNAS names it. */
-export function titleOf({ transport, release }: Column): string {
-  return `${transport} ${release === "25.10" ? "25.10.6" : release}`;
+export function titleOf({ transport, release, byDaemon = false }: Column): string {
+  const name = `${transport} ${release === "25.10" ? "25.10.6" : release}`;
+  return byDaemon ? `${name} by daemon` : name;
 }
 
 /**

@@ -5,8 +5,7 @@ Deno.test("what one node writes the other reads, and a snapshot keeps what was t
   await using world = await World.start("nvme-tcp", "25.10");
   const { place } = world;
   const volname = await place.alloc(100, 1024);
-  const text = async (node: string) =>
-    (await Deno.readTextFile(place.linkOf(volname, node))).slice(0, 3);
+  const text = async (node: string) => (await place.beginning(volname, node)).slice(0, 3);
   for (const node of ["pve1", "pve2"]) await place.must("activate_volume", { volname }, { node });
   const write = (node: string, what: string) =>
     Deno.writeTextFile(place.linkOf(volname, node), what.padEnd(1 << 20, "\0"));

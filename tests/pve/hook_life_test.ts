@@ -31,7 +31,7 @@ for (const transport of TRANSPORTS) {
     await place.must("deactivate_volume", { volname });
     assertEquals(await exists(place.linkOf(volname)), false);
     await place.must("activate_volume", { volname });
-    assertStringIncludes(await Deno.readTextFile(place.linkOf(volname)), "the guest's data");
+    assertStringIncludes(await place.beginning(volname), "the guest's data");
     const { token } = await place.must("free_image", { volname, isBase: 0 });
     assertEquals(await exists(place.linkOf(volname)), false);
     await place.must("free_image_finish", { token });
@@ -100,10 +100,7 @@ for (const transport of TRANSPORTS) {
 
   test("a stale name is refused by every verb, and nothing is touched", async () => {
     await using place = await Place.start(transport);
-    const stale = await place.alloc();
-    await place.must("free_image", { volname: stale, isBase: 0, finish: true });
-    let today = await place.alloc();
-    while (today === stale) today = await place.alloc();
+    const { stale, today } = await place.replaced();
     for (const method of ["activate_volume", "volume_size_info", "free_image"]) {
       const reply = await place.ask(method, { volname: stale });
       assertEquals([method, reply.error?.code], [method, "volume-replaced"]);

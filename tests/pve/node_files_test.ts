@@ -4,7 +4,13 @@ import { TnblockError } from "../../src/common/error.ts";
 import type { Host } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
 import { clusterId } from "../../src/pve/cluster_id.ts";
-import { drawLogin, refill } from "../../src/pve/login_budget.ts";
+import {
+  drawLogin,
+  lockedForMs,
+  LoginsUsedUp,
+  noteLockOut,
+  refill,
+} from "../../src/pve/login_budget.ts";
 import { readSecrets } from "../../src/pve/secrets.ts";
 
 const BOUNDS = { deadlineMs: 10_000 };
@@ -48,8 +54,23 @@ Deno.test("another array has a budget of its own", async () => {
   });
 });
 
-Deno.test("a clock that was set back does not freeze the budget", () => {
+Deno.test("a lock-out by the array is waited out by all processes of the node, at that array", async () => {
+  await onNode(async (host) => {
+    await noteLockOut(host, "array:443", BOUNDS);
+    host.clock += 20_000;
+    const error = await assertRejects(() => drawLogin(host, "array:443", BOUNDS));
+    assertInstanceOf(error, LoginsUsedUp);
+    assertEquals([error.code, error.allowedInMs], ["rate-limited", 40_000]);
+    await drawLogin(host, "other:443", BOUNDS);
+    host.clock += 40_000;
+    await drawLogin(host, "array:443", BOUNDS);
+  });
+});
+
+Deno.test("a clock that was set back does not freeze the budget, nor a lock-out", () => {
   assertEquals(refill({ left: 3, at: 1000 }, 0), { left: 3, at: 0 });
+  assertEquals(lockedForMs(3_600_000, 0), 0);
+  assertEquals([lockedForMs(undefined, 0), lockedForMs(0, 59_000)], [0, 1_000]);
 });
 
 Deno.test("the cluster's id is made once and kept", async () => {

@@ -4,7 +4,10 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import * as v from "valibot";
+import { kindOf, KNOWN_METHODS, type MethodKind } from "../../src/daemon/methods.ts";
 import { identityOf } from "../../src/pve/methods/attributes.ts";
+import { METHODS } from "../../src/pve/methods/methods.ts";
+import { PURE_METHODS } from "../../src/pve/methods/pure.ts";
 import { optionSchema, type OptionTraits, SECRET_OPTIONS } from "../../src/pve/options.ts";
 import { parseVolumeName } from "../../src/pve/volume_name.ts";
 import { FOLDER, perlTest, runPerl, SHIM } from "./run_perl.ts";
@@ -157,4 +160,33 @@ perlTest("the shim says of a place what the binary says", async () => {
     const { stdout } = await runPerl(`${FOLDER}drive.pl`, "get_identity", "san", section, "{}");
     assertEquals(JSON.parse(stdout), { ok: true, result: identityOf(config) });
   }
+});
+
+/** Prints what the shim says becomes of a request whose answer is lost, and the methods that it asks for. */
+const LOST = `
+  require($ARGV[0] =~ m{\\A(.*)\\z}s ? $1 : die);
+  no warnings 'once';
+  print JSON::PP->new->encode([
+    { %PVE::Storage::Custom::TnblockPlugin::AFTERWARDS },
+    [keys %PVE::Storage::Custom::TnblockPlugin::DEADLINE],
+  ]);
+`;
+
+perlTest("the shim repeats a request whose answer is lost where the binary does", async () => {
+  const { stdout, stderr } = await runPerl("-MJSON::PP", "-MPVE::Storage", "-e", LOST, SHIM);
+  assertEquals(stderr, "");
+  const [afterwards, methods] = JSON.parse(stdout) as [Record<string, string>, string[]];
+  const words: Partial<Record<MethodKind, string>> = {
+    undone: "what it made is taken back",
+    finished: "what it began is finished",
+  };
+  assertEquals(methods.filter((method) => !KNOWN_METHODS.includes(method)), []);
+  for (const method of KNOWN_METHODS) {
+    assertEquals([method, afterwards[method]], [method, words[kindOf(method)]]);
+  }
+});
+
+Deno.test("each method of the hook has its kind", () => {
+  const methods = [...Object.keys(METHODS), ...Object.keys(PURE_METHODS)].sort();
+  assertEquals([...KNOWN_METHODS].sort(), methods);
 });

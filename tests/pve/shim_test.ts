@@ -28,6 +28,7 @@ for (
     "drive.t",
     "transfer.t",
     "features.t",
+    "daemon.t",
   ]
 ) {
   testFile(file, "present");

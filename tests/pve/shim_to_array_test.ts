@@ -1,8 +1,13 @@
-/** The whole way: Perl under -T, the shim, the compiled binary, a simulated array and node. */
+/**
+ * The whole way: Perl under -T, the shim, the compiled binary or a daemon, a simulated array and node.
+ */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
+import { lineLog } from "../../src/common/log.ts";
+import { startDaemon } from "../../src/daemon/daemon.ts";
+import { linuxHost } from "../../src/host/linux.ts";
 import { BINARY } from "../binary/program.ts";
-import { Place, TRANSPORTS } from "../support/place.ts";
+import { Place, type TransportKind, TRANSPORTS } from "../support/place.ts";
 
 const HERE = new URL(".", import.meta.url).pathname;
 const MIB = 1024 * 1024;
@@ -23,7 +28,10 @@ async function driver(
   // The shim hands no environment on; the root comes in by this stand-in for the installed program.
   await Deno.writeTextFile(
     wrapper,
-    `#!/bin/sh\nTNBLOCK_ROOT='${place.directory}' TNBLOCK_LOGIN_BUDGET=0 exec '${BINARY}' "$@"\n`,
+    `#!/bin/sh
+echo run >> '${place.directory}/runs'
+TNBLOCK_ROOT='${place.directory}' TNBLOCK_LOGIN_BUDGET=0 exec '${BINARY}' "$@"
+`,
   );
   await Deno.chmod(wrapper, 0o755);
   return new Deno.Command("/usr/bin/perl", {
@@ -119,12 +127,49 @@ function streamOf(size: number): Uint8Array {
   return stream;
 }
 
-for (const transport of TRANSPORTS) {
-  const test = (name: string, run: () => Promise<void>) =>
-    Deno.test(`${transport}: through the Perl shim: ${name}`, run);
+/** Who does the shim's requests. */
+const WAYS = ["the binary", "the daemon"] as const;
 
-  test("a disk's life", async () => {
-    await using place = await Place.start(transport);
+/** A place, with a daemon where that is the way. */
+async function stage(
+  way: typeof WAYS[number],
+  transport: TransportKind,
+): Promise<{ readonly place: Place } & AsyncDisposable> {
+  const place = await Place.start(transport);
+  const daemon = way === "the binary" ? undefined : await startDaemon({
+    host: linuxHost({ root: place.directory, nodeName: "pve1" }),
+    log: lineLog((line) => place.log.push(line), () => 2),
+    setDebugLevel: () => {},
+    limitLogins: false,
+  });
+  return {
+    place,
+    [Symbol.asyncDispose]: async () => {
+      await daemon?.stop();
+      const runs = await Deno.readTextFile(`${place.directory}/runs`).catch(() => "");
+      await place[Symbol.asyncDispose]();
+      if (daemon !== undefined) assertEquals(runs, "", "the binary was run");
+    },
+  };
+}
+
+for (
+  const [way, transport] of WAYS.flatMap((way) => TRANSPORTS.map((each) => [way, each] as const))
+) {
+  const test = (name: string, run: (place: Place) => Promise<void>) =>
+    Deno.test(`${transport}: through the Perl shim and ${way}: ${name}`, async () => {
+      await using on = await stage(way, transport);
+      await run(on.place);
+    });
+
+  test("the storage is connected, and active where a daemon knows it", async (place) => {
+    assertEquals(await must(place, "check_connection"), 1);
+    assertEquals(await must(place, "activate_storage"), 1);
+    const status = await must(place, "status") as number[];
+    assertEquals([status.length, status[3]], way === "the daemon" ? [4, 1] : [0, undefined]);
+  });
+
+  test("a disk's life", async (place) => {
     await must(place, "activate_storage");
     const volname = await alloc(place);
     assertMatch(volname, /^vol-vm-100-disk-0-/);
@@ -148,14 +193,12 @@ for (const transport of TRANSPORTS) {
     assertEquals((await place.objects()).zvols, []);
   });
 
-  test("an error of the array reaches PVE as one line", async () => {
-    await using place = await Place.start(transport);
+  test("an error of the array reaches PVE as one line", async (place) => {
     const args = { vmid: 100, format: "raw", sizeKiB: 2 ** 40 };
     assertMatch(await fails(place, "alloc_image", args), /^Cannot make a volume of /);
   });
 
-  test("a snapshot is taken, read, rolled back to, and deleted", async () => {
-    await using place = await Place.start(transport);
+  test("a snapshot is taken, read, rolled back to, and deleted", async (place) => {
     const volname = await alloc(place);
     await write(place, volname, "before");
     await must(place, "volume_snapshot", { volname, snapshot: "one" });
@@ -197,8 +240,7 @@ for (const transport of TRANSPORTS) {
     );
   });
 
-  test("a disk becomes a template, and gets linked clones", async () => {
-    await using place = await Place.start(transport);
+  test("a disk becomes a template, and gets linked clones", async (place) => {
     const disk = await alloc(place, 9);
     await write(place, disk, "golden");
     await must(place, "deactivate_volume", { volname: disk });
@@ -223,8 +265,7 @@ for (const transport of TRANSPORTS) {
     assertEquals((await place.objects()).zvols, []);
   });
 
-  test("a disk is grown, renamed, noted on, and protected", async () => {
-    await using place = await Place.start(transport);
+  test("a disk is grown, renamed, noted on, and protected", async (place) => {
     const volname = await alloc(place);
     await must(place, "activate_volume", { volname });
     await must(place, "volume_resize", { volname, size: 128 * MIB, running: 1 });
@@ -252,8 +293,7 @@ for (const transport of TRANSPORTS) {
     assertEquals((await place.objects()).zvols, []);
   });
 
-  test("what is imported comes out again, byte for byte", async () => {
-    await using place = await Place.start(transport);
+  test("what is imported comes out again, byte for byte", async (place) => {
     const stream = streamOf(24 * MIB);
     const file = `${place.directory}/stream`;
     await Deno.writeFile(file, stream);
@@ -287,8 +327,7 @@ for (const transport of TRANSPORTS) {
   for (
     const [what, cut] of [["too short", -1], ["too long", 1]] as const
   ) {
-    test(`a stream that is ${what} leaves nothing`, async () => {
-      await using place = await Place.start(transport);
+    test(`a stream that is ${what} leaves nothing`, async (place) => {
       const stream = streamOf(4 * MIB);
       const file = `${place.directory}/stream`;
       const all = new Uint8Array(stream.length + cut);
@@ -306,8 +345,7 @@ for (const transport of TRANSPORTS) {
     });
   }
 
-  test("an import that is stopped half-way leaves nothing", async () => {
-    await using place = await Place.start(transport);
+  test("an import that is stopped half-way leaves nothing", async (place) => {
     const file = `${place.directory}/pipe`;
     const made = await new Deno.Command("mkfifo", { args: [file] }).output();
     assertEquals(made.code, 0);

@@ -293,3 +293,32 @@ Deno.test("a listener that fails ends the connection, not the process", async ()
   assertEquals((await rpc.closed).code, "internal");
   assert(socket.terminated);
 });
+
+const FORGOTTEN = new ArrayError("auth", "Cannot call: Not authenticated", { outcome: "answered" });
+
+Deno.test("a retired connection takes no calls, and ends when what was sent has been answered", async () => {
+  const { clock, socket, rpc } = start({ maxInFlight: 2 });
+  const [a, b] = [rpc.call("a", []), rpc.call("b", [], { lane: "write" })];
+  const waiting = failure(rpc.call("c", []));
+  rpc.retire(FORGOTTEN);
+  assertEquals([rpc.isOpen, socket.closes], [false, 0]);
+  const [refused, late] = [await waiting, await failure(rpc.call("d", []))];
+  assertEquals([refused.code, refused.outcome], ["auth", "not-sent"]);
+  assertEquals([late.code, late.outcome], ["auth", "not-sent"]);
+  socket.result("b", "B");
+  assertEquals([await b, socket.closes], ["B", 0]);
+  socket.result("a", "A");
+  assertEquals([await a, socket.closes, await rpc.closed], ["A", 1, FORGOTTEN]);
+  assertEquals(clock.pending, 0);
+});
+
+Deno.test("a retired connection with nothing under way ends at once, one that is never answered in the end", async () => {
+  const idle = start();
+  idle.rpc.retire(FORGOTTEN);
+  assertEquals([idle.socket.closes, idle.clock.pending], [1, 0]);
+  const stuck = start({ pingEveryMs: 1_000_000 });
+  const call = failure(stuck.rpc.call("a", [], { deadlineMs: 1_000_000 }));
+  stuck.rpc.retire(FORGOTTEN);
+  await stuck.clock.pass(300_000);
+  assertEquals([(await call).outcome, stuck.socket.closes], ["unknown", 1]);
+});

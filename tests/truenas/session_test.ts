@@ -136,14 +136,16 @@ Deno.test("the newest dialect that the server knows is taken", async () => {
 });
 
 Deno.test("a remembered dialect that is out of date is noticed, once", async () => {
-  await withArray({
-    onRequest: (request, connection) => answerLogin(request, connection, "26.0.0"),
-  }, async (array) => {
-    const session = await openSession(options(array, { dialect: "v25.10.0" }));
-    assertEquals(array.upgrades, ["/api/v25.10.0", "/api/v26.0.0"]);
-    assert(session.release.can.zfsResourceWrites);
-    session.close();
-  });
+  for (const dialect of ["v25.10.0", "current"] as const) {
+    await withArray({
+      onRequest: (request, connection) => answerLogin(request, connection, "26.0.0"),
+    }, async (array) => {
+      const session = await openSession(options(array, { dialect }));
+      assertEquals(array.upgrades, [`/api/${dialect}`, "/api/v26.0.0"]);
+      assert(session.release.can.zfsResourceWrites);
+      session.close();
+    });
+  }
 });
 
 Deno.test("25.04 is not asked for job results in the answer, which it does not know", async () => {

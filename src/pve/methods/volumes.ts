@@ -3,11 +3,13 @@ import * as v from "valibot";
 import { TnblockError } from "../../common/error.ts";
 import { allocate } from "../../volumes/allocate.ts";
 import { finishFree, prepareFree } from "../../volumes/free.ts";
-import { type ListedVolume, listVolumes } from "../../volumes/list.ts";
+import { listVolumes } from "../../volumes/list.ts";
 import { sizeInfo } from "../../volumes/size_info.ts";
 import type { Storage } from "../../volumes/storage.ts";
 import { formatVolumeName, isCloudInit, ownerOf, parseVolumeName } from "../volume_name.ts";
-import { amount, flag, type Method, parseArgs, Revocable, vmid, volname } from "./method.ts";
+import { RawJson } from "../request.ts";
+import { ImageRows } from "./image_rows.ts";
+import { flag, type Method, parseArgs, Revocable, vmid, volname } from "./method.ts";
 
 const SCHEMAS = {
   volume: v.object({ volname }),
@@ -15,7 +17,8 @@ const SCHEMAS = {
     vmid,
     format: v.nullish(v.string()),
     name: v.nullish(v.string()),
-    sizeKiB: amount,
+    // May be fractional: PVE divides bytes by 1,024.
+    sizeKiB: v.pipe(v.number(), v.finite(), v.gtValue(0)),
   }),
   list: v.object({ vmid: v.nullish(vmid), volids: v.nullish(v.array(v.string())) }),
   free: v.object({ volname, isBase: flag, finish: flag }),
@@ -31,13 +34,7 @@ async function allocImage(storage: Storage, args: unknown): Promise<string | Rev
     );
   }
   const wanted = name === null || name === "" ? undefined : name;
-  if (wanted !== undefined && ownerOf(wanted) !== vmid) {
-    throw new TnblockError(
-      "invalid",
-      `Cannot make the volume "${wanted.slice(0, 100)}": it is no volume name of guest ${vmid}`,
-      { field: "args.name" },
-    );
-  }
+  if (wanted !== undefined) requireNewName(wanted, vmid);
   const made = await allocate(storage, {
     sizeKiB,
     repeatable: wanted !== undefined && isCloudInit(wanted),
@@ -53,39 +50,28 @@ async function allocImage(storage: Storage, args: unknown): Promise<string | Rev
   });
 }
 
-async function listImages(storage: Storage, args: unknown): Promise<unknown[]> {
-  const wanted = parseArgs(SCHEMAS.list, args);
-  const volids = wanted.volids === null || wanted.volids === undefined
-    ? undefined
-    : new Set(wanted.volids);
-  const rows: unknown[] = [];
-  for (const volume of await listVolumes(storage)) {
-    const owner = ownerOf(volume.zvol);
-    if (owner === undefined) continue;
-    const names = namesOf(volume);
-    const asked = names.filter((name) => volids?.has(`${storage.settings.id}:${name}`));
-    if (volids !== undefined ? asked.length === 0 : wanted.vmid && owner !== wanted.vmid) continue;
-    // PVE looks for what it asked for: a cloud-init volume in the form that the configuration has.
-    const name = isCloudInit(volume.zvol) ? asked[0] ?? names[0] : names[0];
-    rows.push({
-      volid: `${storage.settings.id}:${name}`,
-      size: volume.size,
-      format: "raw",
-      vmid: owner,
-      ctime: volume.created,
-      ...(volume.base === undefined ? {} : { parent: formatVolumeName(volume.base) }),
-      ...(volume.notes === "" ? {} : { notes: volume.notes }),
-      ...(volume.protected ? { protected: 1 } : {}),
-    });
-  }
-  return rows;
+/** PVE itself makes nothing but `vm-<vmid>-...`: a base is made of a disk, with the snapshot for its clones. */
+function requireNewName(name: string, vmid: number): void {
+  if (ownerOf(name) === vmid && !name.startsWith("base-")) return;
+  const reason = ownerOf(name) === vmid
+    ? "a base is made of a disk, not allocated"
+    : `it is no volume name of guest ${vmid}`;
+  throw new TnblockError(
+    "invalid",
+    `Cannot make the volume "${name.slice(0, 100)}": ${reason}`,
+    { field: "args.name" },
+  );
 }
 
-/** All names that mean a volume, the one that it is listed by first. */
-function namesOf(volume: ListedVolume): string[] {
-  const tagged = formatVolumeName(volume);
-  if (isCloudInit(volume.zvol)) return [volume.zvol, tagged];
-  return volume.base === undefined ? [tagged] : [formatVolumeName(volume, volume.base), tagged];
+async function listImages(storage: Storage, args: unknown): Promise<RawJson> {
+  const wanted = parseArgs(SCHEMAS.list, args);
+  const rows = ImageRows.of(storage.settings.id, await listVolumes(storage));
+  return new RawJson(rows.json({
+    vmid: wanted.vmid ?? undefined,
+    volids: wanted.volids === null || wanted.volids === undefined
+      ? undefined
+      : new Set(wanted.volids),
+  }));
 }
 
 async function freeImage(storage: Storage, args: unknown): Promise<unknown> {

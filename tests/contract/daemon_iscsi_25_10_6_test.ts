@@ -1,0 +1,3 @@
+import { contract } from "./contract.ts";
+
+contract({ transport: "iscsi", release: "25.10", byDaemon: true });
