@@ -124,6 +124,7 @@ if (defined($root)) {
     my ($clean) = $root =~ m{\A(/[^\0]+)\z} or die "ROOT must be an absolute path\n";
     $PVE::Storage::Custom::TnblockPlugin::ROOT = $clean;
     $PVE::Storage::Custom::TnblockPlugin::STATE_DIR = "$clean/run/tnblock";
+    $PVE::Storage::Custom::TnblockPlugin::SOCKET = "$clean/run/tnblock/daemon.sock";
 }
 my $section = { %{ json($scfg) }, type => 'tnblock' };
 $PVE::Storage::CONFIG = { ids => { $storeid => $section } };

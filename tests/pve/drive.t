@@ -28,8 +28,8 @@ sub drive {
 }
 
 subtest 'a call prints its result' => sub {
-    answering('{"total":3,"available":2,"used":1,"active":1}');
-    is(drive('status', {}), '{"ok":true,"result":[3,2,1,1]} 0', 'a list');
+    answering('{"size":3,"format":"raw","used":1}');
+    is(drive('volume_size_info', { volname => 'vm-1-cloudinit' }), '{"ok":true,"result":[3,"raw",1,null,null]} 0', 'a list');
     answering('"vol-vm-100-disk-0-lun5"');
     my $args = { vmid => 100, format => 'raw', sizeKiB => 4096 };
     is(drive('alloc_image', $args), '{"ok":true,"result":"vol-vm-100-disk-0-lun5"} 0', 'a name');
@@ -37,9 +37,9 @@ subtest 'a call prints its result' => sub {
 };
 
 subtest 'the section may lie in a file' => sub {
-    answering('true');
+    answering('null');
     my $file = write_file('scfg.json', $JSON->encode(scfg('tnb-debug' => 2)));
-    is(drive('check_connection', {}, $file), '{"ok":true,"result":1} 0');
+    is(drive('activate_volume', { volname => 'vm-1-cloudinit' }, $file), '{"ok":true,"result":1} 0');
     is(last_request()->{config}->{'tnb-debug'}, 2, 'it is sent');
 };
 

@@ -129,13 +129,13 @@ subtest 'an answer without end is cut off' => sub {
 
 subtest 'a binary that does not read its request is no SIGPIPE' => sub {
     program("#!/bin/sh\nexit 5\n");
-    my $call = sub { $SHIM->activate_storage('san', scfg('tnb-portals' => 'x' x 500_000)) };
+    my $call = sub { $SHIM->activate_volume('san', scfg('tnb-portals' => 'x' x 500_000), $DISK) };
     like(error_of('call', $call), qr/ended with status 5 and gave no answer/);
 };
 
 subtest 'a request of 900 kB arrives whole' => sub {
     answering('null');
-    $SHIM->activate_storage('san', scfg('tnb-portals' => 'x' x 900_000));
+    $SHIM->activate_volume('san', scfg('tnb-portals' => 'x' x 900_000), $DISK);
     is(length(last_request()->{config}->{'tnb-portals'}), 900_000);
 };
 

@@ -20,6 +20,7 @@ sub request_is {
 }
 
 subtest 'a request carries what the protocol names, and no secret' => sub {
+    forwarding_daemon();
     answering('true');
     local $PVE::Storage::VERSION_OF_TEST = 13;
     my $scfg = scfg('tnb-api-key' => 'hush-1', 'tnb-chap-password' => 'hush-2', disable => 0);
@@ -37,13 +38,15 @@ subtest 'a request carries what the protocol names, and no secret' => sub {
 };
 
 subtest 'two requests have two ids' => sub {
+    forwarding_daemon();
     answering('true');
     $SHIM->check_connection('san', scfg()) for 1, 2;
     my ($one, $two) = requests();
     isnt($one->{id}, $two->{id});
 };
 
-subtest 'check_connection() is what the binary says' => sub {
+subtest 'check_connection() is what the daemon says' => sub {
+    forwarding_daemon();
     answering('true');
     is($SHIM->check_connection('san', scfg(), {}, 'later argument'), 1, 'true');
     answering('false');
@@ -53,6 +56,7 @@ subtest 'check_connection() is what the binary says' => sub {
 };
 
 subtest 'activate_storage() and deactivate_storage() forward' => sub {
+    forwarding_daemon();
     answering('null');
     $SHIM->activate_storage('san', scfg(), {});
     request_is('activate_storage', '{}');
@@ -62,6 +66,7 @@ subtest 'activate_storage() and deactivate_storage() forward' => sub {
 
 for my $active ('true', '1', 'false', '0') {
     subtest "status() gives four plain integers for active: $active" => sub {
+        forwarding_daemon();
         answering(qq({"total":9000000000000,"available":8000000000000,"used":7,"active":$active}));
         my @status = $SHIM->status('san', scfg(), {});
         my $expected = $active eq 'true' || $active eq '1' ? 1 : 0;
@@ -71,11 +76,15 @@ for my $active ('true', '1', 'false', '0') {
 }
 
 subtest 'status() is inactive after a failure, with one warning' => sub {
+    forwarding_daemon();
     refusing({ code => 'unreachable', message => "Cannot reach\nthe array", hint => 'look at the cable' });
     my @status;
     my @warnings = warnings_of(sub { @status = $SHIM->status('san', scfg(), {}) });
     is_deeply(\@status, [], 'inactive');
     is_deeply(\@warnings, ["Cannot reach the array (look at the cable)\n"], 'one warning');
+    @warnings = warnings_of(sub { @status = $SHIM->status('san', scfg(), {}) });
+    is_deeply([@status, @warnings], [], 'pvestatd says the same once, and not every 10 s');
+    no_daemon();
 };
 
 my $ROWS = qq([{"volid":"san:vol-vm-100-disk-0-lun5","size":1073741824,"format":"raw","vmid":100,"ctime":1700000000},)

@@ -3,7 +3,9 @@
 #
 # What Proxmox VE sees of tnblock. This module knows names, options, features and formats; all other
 # work is one JSON request to the tnblock binary, with a deadline, and a check of every value that
-# comes back. It holds no state, opens no network connection and puts no secret into a request.
+# comes back: to the daemon, over a connection of its own, or where there is none to `tnblock hook`.
+# It holds no state but what it has warned of, opens no network connection and puts no secret into a
+# request.
 #
 # Two rules shape it. A mistake while it loads stops every PVE service of the node, so what runs at
 # load time is plain data. And PVE runs it under taint mode, inside event loops and below an alarm
@@ -15,9 +17,11 @@ use strict;
 use warnings;
 
 use Errno qw(EAGAIN EINTR ENOENT);
+use Fcntl ();
 use IO::Handle ();
 use List::Util qw(max min);
 use POSIX ();
+use Socket ();
 use Time::HiRes ();
 
 use PVE::Cluster ();
@@ -49,18 +53,18 @@ our %ATTRIBUTES = (notes => 1, protected => 1);
 
 # Package variables rather than constants for the tests alone. The environment never sets them.
 our $BINARY = '/usr/bin/tnblock';
+our $SOCKET = '/run/tnblock/daemon.sock';
 our $SECRETS_DIR = '/etc/pve/priv/storage';
 our $CPUINFO = '/proc/cpuinfo';
 our $STATE_DIR = '/run/tnblock';
 # Before the paths of devices. Below any root a plain file counts as a disk, as for the binary.
 our $ROOT = '';
 
-# Seconds each method may take. While there is no daemon every call logs in to the array, which
-# takes 1 to 2 s. With a daemon check_connection and status are to answer from its memory: then they
-# become 2 and 3 here, and must no longer start the binary (no daemon: connected, but inactive).
+# Seconds each method may take. Without a daemon each call logs in to the array, which takes 1 to 2 s.
 our %DEADLINE = (
-    check_connection => 10,
-    status => 10,
+    # The daemon has them in its memory.
+    check_connection => 2,
+    status => 3,
     # An add runs validate_storage, check_connection and activate_storage below one alarm of 60 s.
     validate_storage => 20,
     activate_storage => 25,
@@ -97,6 +101,25 @@ our %DEADLINE = (
 );
 my %LOCKED = map { $_ => 1 }
     qw(alloc_image free_image clone_image create_base rename_volume volume_import_prepare);
+
+# pvestatd asks these every 10 s, in the loop that looks after all storages of the node: they are the
+# daemon's alone, and never start the binary.
+my %DAEMONS = map { $_ => 1 } qw(check_connection activate_storage deactivate_storage status);
+
+# What becomes of a request that the daemon has taken, when its answer is lost: of all others the same
+# is asked again, from the binary. The daemon knows when we have left, and finds in its journal what it
+# was at. The table is that of src/daemon/methods.ts, and a test holds the two together.
+our %AFTERWARDS = (
+    (map { $_ => 'what it made is taken back' } qw(
+        alloc_image clone_image create_base rename_volume volume_import_prepare volume_snapshot
+    )),
+    (map { $_ => 'what it began is finished' } qw(
+        free_image volume_resize volume_snapshot_rollback
+    )),
+);
+
+# Seconds until the daemon has said that it has taken a request, which it does at once if it works.
+our $TAKE = 5;
 
 # The binary ends by itself at its deadline; it is killed this many seconds later.
 our $GRACE = 3;
@@ -357,31 +380,49 @@ sub _read_file {
 
 sub check_connection {
     my ($class, $storeid, $scfg) = @_;
+    my ($reply, $id) = _exchange('check_connection', $storeid, $scfg, {});
+    # Not known to be down, and PVE asks before everything: the start of a guest is not to end here.
+    return 1 if !defined($reply);
     # A failure dies: PVE shows that one line, and takes the storage as inactive.
-    return _request('check_connection', $storeid, $scfg, {}) ? 1 : 0;
+    return _result('check_connection', $reply, $id) ? 1 : 0;
 }
 
 sub activate_storage {
     my ($class, $storeid, $scfg, $cache) = @_;
-    _request('activate_storage', $storeid, $scfg, {});
+    # Without a daemon each disk connects what it needs when it is activated.
+    my ($reply, $id) = _exchange('activate_storage', $storeid, $scfg, {});
+    _result('activate_storage', $reply, $id) if defined($reply);
     return 1;
 }
 
 sub deactivate_storage {
     my ($class, $storeid, $scfg, $cache) = @_;
-    _request('deactivate_storage', $storeid, $scfg, {});
+    my ($reply, $id) = _exchange('deactivate_storage', $storeid, $scfg, {});
+    _result('deactivate_storage', $reply, $id) if defined($reply);
     return 1;
 }
 
 sub status {
     my ($class, $storeid, $scfg, $cache) = @_;
     my @status = eval {
-        my $status = _hash('status', _request('status', $storeid, $scfg, {}));
+        my ($reply, $id, $why) = _exchange('status', $storeid, $scfg, {});
+        _die("Cannot tell the status of storage \"$storeid\": $why") if !defined($reply);
+        my $status = _hash('status', _result('status', $reply, $id));
         my @sizes = map { _int("status: $_", $status->{$_}) } qw(total available used);
         (@sizes, $status->{active} ? 1 : 0);
     };
-    warn $@ if !@status;
+    _warn_once($storeid, @status ? '' : $@);
     return @status;
+}
+
+my %warned;
+
+# pvestatd asks every 10 s: each process says the same of a storage once.
+sub _warn_once {
+    my ($storeid, $text) = @_;
+    warn $text if length($text) && ($warned{$storeid} // '') ne $text;
+    $warned{$storeid} = $text;
+    return;
 }
 
 # Two definitions with the same text mean the same place.
@@ -1079,15 +1120,17 @@ sub _request {
 
 my $requests = 0;
 
-# Sends one request and returns the line that answers it, and the id it must carry.
+# Sends one request and returns the line that answers it, and the id it must carry. For what is the
+# daemon's alone the line is undef when there is none to be had, and the third value says why.
 sub _exchange {
     my ($method, $storeid, $scfg, $args, $seconds) = @_;
     ($seconds, my $grace) = _time_allowed($method, $storeid, $seconds);
+    my $end = _now() + $seconds;
     my $id = sprintf('%x-%x-%x', $$, Time::HiRes::time() * 1000, ++$requests);
     # PVE keeps the secrets out of the section already.
     my %config = (%$scfg, type => 'tnblock');
     delete @config{@SECRETS};
-    my $line = $JSON->encode({
+    my $request = {
         protocol => 1,
         id => $id,
         method => $method,
@@ -1097,10 +1140,26 @@ sub _exchange {
         deadlineMs => int($seconds * 1000),
         node => PVE::INotify::nodename(),
         pveApi => PVE::Storage::APIVER() + 0,
-    }) . "\n";
-    # The daemon's socket will be tried here first.
-    my ($reply, $error) = _run_hook($line, $seconds + $grace);
-    _die("Cannot do $method on storage \"$storeid\": $error") if defined($error);
+    };
+    my $line = $JSON->encode($request) . "\n";
+    my $doing = "$method on storage \"$storeid\"";
+    my ($fate, $said) = _ask_daemon($line, $id, $seconds, $seconds + $grace);
+    return ($said, $id) if $fate eq 'answered';
+    _die("Cannot do $doing: $said") if $fate eq 'refused';
+    return (undef, $id, $said) if $DAEMONS{$method};
+
+    if ($fate eq 'lost' || $fate eq 'late') {
+        my $then = $AFTERWARDS{$method};
+        _die("Cannot finish $doing: $said; $then, see journalctl -u tnblock") if $then;
+        _die("Cannot do $doing: $said") if $fate eq 'late';
+    }
+    if ($fate ne 'absent') {
+        $seconds = $end - _now();
+        _die("Cannot do $doing: $said, and no time is left to do it without") if $seconds < 1;
+        $line = $JSON->encode({ %$request, deadlineMs => int($seconds * 1000) }) . "\n";
+    }
+    my ($reply, $error) = _run_hook($line, $seconds + $grace, $fate ne 'absent');
+    _die("Cannot do $doing: $error") if defined($error);
     return ($reply, $id);
 }
 
@@ -1121,7 +1180,9 @@ sub _result {
     my ($method, $reply, $id) = @_;
     my $answer = eval { $JSON->decode($reply) };
     _wrong($method, 'one line of JSON') if ref($answer) ne 'HASH';
-    _wrong($method, 'the answer to this request') if ($answer->{id} // '') ne $id;
+    # What could not even be read is refused without an id.
+    my $is_refused = !$answer->{ok} && !defined($answer->{id});
+    _wrong($method, 'the answer to this request') if !$is_refused && ($answer->{id} // '') ne $id;
     return $answer->{result} if $answer->{ok};
     my $error = ref($answer->{error}) eq 'HASH' ? $answer->{error} : {};
     my $text = $error->{message} // "Cannot do $method: tnblock gave no reason";
@@ -1130,14 +1191,127 @@ sub _result {
     return _die($text);
 }
 
+# ---- Asking the daemon -------------------------------------------------------------------------
+
+# Asks the daemon, over a connection of its own. Returns what came of it, with the daemon's line or why
+# there is none:
+#   answered  the line is the answer to this request
+#   refused   the socket is not to be trusted
+#   absent    nobody serves the socket
+#   untaken   it took nothing, and will not: it stands still, works to its limit, or is too old for this
+#   lost      it took the request, and what came then is no answer
+#   late      it took the request, and the time is over
+sub _ask_daemon {
+    my ($line, $id, $seconds, $limit) = @_;
+    local $!;
+    local $SIG{PIPE} = 'IGNORE';
+    my $start = _now();
+    my $take_until = $start + min($TAKE, $seconds / 2);
+    while (1) {
+        my ($fate, $said) = _converse($line, $take_until, $start + $limit);
+        ($fate, $said) = _judge($said, $id) if $fate eq 'answered';
+        return ($fate, $said) if $fate ne 'busy';
+        return ('untaken', 'the tnblock daemon takes no request') if _now() >= $take_until;
+        select(undef, undef, undef, 0.05 + rand(0.1));
+    }
+}
+
+# One connection: sends the line, and reads one. It is answered by a blank as soon as it is taken. Until
+# then the line lies in the kernel's queue, and whoever has closed before is not worked for.
+sub _converse {
+    my ($line, $take_until, $end) = @_;
+    my ($mode, $owner) = (lstat($SOCKET))[2, 4];
+    return ('absent', 'the tnblock daemon does not run') if !defined($mode);
+    my $distrust = _distrust($mode, $owner);
+    return ('refused', "\"$SOCKET\" $distrust") if defined($distrust);
+
+    socket(my $handle, Socket::AF_UNIX(), Socket::SOCK_STREAM(), 0)
+        or return ('absent', "the tnblock daemon cannot be reached: $!");
+    $handle->blocking(0);
+    if (!connect($handle, Socket::pack_sockaddr_un($SOCKET))) {
+        # The queue is full.
+        return ('busy') if _again();
+        return ('absent', "the tnblock daemon does not run: $!");
+    }
+
+    my ($reply, $began) = ('', _now());
+    while (1) {
+        my $is_taken = length($reply);
+        my $left = ($is_taken ? $end : min($take_until, $end)) - _now();
+        if ($left <= 0) {
+            return ('untaken', 'the tnblock daemon does not take the request') if !$is_taken;
+            my $waited = sprintf('%.0f', _now() - $began);
+            return ('late', "the tnblock daemon was at it, and gave no answer within $waited s");
+        }
+        my ($readable, $writable) = ('', '');
+        vec($readable, fileno($handle), 1) = 1;
+        vec($writable, fileno($handle), 1) = 1 if length($line);
+        next if select($readable, $writable, undef, $left) < 0; # a signal; the deadline stands
+
+        if (length($line) && vec($writable, fileno($handle), 1)) {
+            my $written = syswrite($handle, $line);
+            substr($line, 0, $written, '') if $written;
+            # Who takes no more may have said why.
+            $line = '' if !defined($written) && !_again();
+        }
+        next if !vec($readable, fileno($handle), 1);
+        my $before = length($reply);
+        my $read = sysread($handle, $reply, 1 << 20, $before);
+        next if !defined($read) && _again();
+        if (!$read) {
+            # It ends, or was ended, and the next one may be there in a moment.
+            return ('busy') if !$is_taken;
+            return ('lost', 'the tnblock daemon was at it, and went away');
+        }
+        my $newline = index($reply, "\n", $before);
+        if ($newline >= 0) {
+            my $blank = substr($reply, 0, 1) eq ' ' ? 1 : 0;
+            return ('answered', substr($reply, $blank, $newline - $blank));
+        }
+        return ('lost', "the answer of the tnblock daemon is longer than $MAX_REPLY bytes")
+            if length($reply) > $MAX_REPLY;
+    }
+}
+
+# Whoever can put a socket there is told all requests, and believed.
+sub _distrust {
+    my ($mode, $owner) = @_;
+    return 'is not a socket' if !Fcntl::S_ISSOCK($mode);
+    return "belongs to user $owner, not to root" if $owner != 0 && $owner != $>;
+    return 'may be written to by others than root' if $mode & 0022;
+    return undef;
+}
+
+# What a line of the daemon says about the fate of this request.
+sub _judge {
+    my ($reply, $id) = @_;
+    # As the daemon writes it: a list of thousands is not decoded twice.
+    return ('answered', $reply)
+        if $reply =~ /\A\{"id":"\Q$id\E","ok":true,/ && substr($reply, -1) eq '}';
+    my $answer = eval { $JSON->decode($reply) };
+    return ('lost', 'what the tnblock daemon answered is not JSON') if ref($answer) ne 'HASH';
+    my $error = ref($answer->{error}) eq 'HASH' ? $answer->{error} : {};
+    my ($code, $field) = map { $error->{$_} // '' } qw(code field);
+    if (!defined($answer->{id}) && !$answer->{ok}) {
+        return $code eq 'busy' ? ('busy') : ('answered', $reply);
+    }
+    return ('lost', 'the tnblock daemon answered another request')
+        if ($answer->{id} // '') ne $id;
+    # The binary may be newer than the daemon that still runs.
+    return ('untaken', 'the tnblock daemon is of another version')
+        if $code eq 'unsupported' && $field =~ /\A(?:method|protocol)\z/;
+    return ('answered', $reply);
+}
+
 # ---- Running the binary ------------------------------------------------------------------------
 
 # A hook that outlived the call that started it (an alarm of PVE's unwound us). It is reaped later.
 my %unreaped;
 
-# Runs `tnblock hook` with one line on stdin. Returns the first line of stdout, or undef and why.
+# Runs `tnblock hook` with one line on stdin. Returns the first line of stdout, or undef and why. It would
+# ask the daemon first, if it is not told that this was in vain.
 sub _run_hook {
-    my ($line, $seconds) = @_;
+    my ($line, $seconds, $is_direct) = @_;
     local ($!, $?);
     return (undef, $TOO_OLD) if _processor_too_old();
     return (undef, "\"$BINARY\" is missing or may not be run") if !-f $BINARY || !-x _;
@@ -1145,7 +1319,7 @@ sub _run_hook {
 
     my $end = _now() + $seconds;
     local $SIG{PIPE} = 'IGNORE';
-    my ($pid, $in, $out, $err) = _start_hook();
+    my ($pid, $in, $out, $err) = _start_hook($is_direct);
     return (undef, "\"$BINARY\" cannot be started: $!") if !$pid;
 
     my $reply = '';
@@ -1207,12 +1381,13 @@ sub _run_hook {
 
 # Forks and executes. Returns the pid and our ends of the three pipes; nothing if it cannot.
 sub _start_hook {
+    my ($is_direct) = @_;
     pipe(my $in_read, my $in) && pipe(my $out, my $out_write) && pipe(my $err, my $err_write)
         or return;
     my $pid = fork();
     return if !defined($pid);
     if (!$pid) {
-        eval { _become_hook($in_read, $out_write, $err_write) };
+        eval { _become_hook($is_direct, $in_read, $out_write, $err_write) };
         POSIX::_exit(126); # never return into PVE's code a second time
     }
     $unreaped{$pid} = 1;
@@ -1222,7 +1397,7 @@ sub _start_hook {
 
 # In the child: nothing of the caller's surroundings reaches the binary.
 sub _become_hook {
-    my @handles = @_;
+    my ($is_direct, @handles) = @_;
     delete @SIG{qw(__WARN__ __DIE__)};
     $SIG{$_} = 'DEFAULT' for grep { defined($SIG{$_}) } keys %SIG;
     POSIX::sigprocmask(POSIX::SIG_SETMASK(), POSIX::SigSet->new());
@@ -1235,6 +1410,8 @@ sub _become_hook {
     POSIX::close($_) for grep { $_ > 2 } map { /\A([0-9]+)\z/ } readdir($open);
     # Assigned whole, so that IFS, ENV, BASH_ENV, LD_*, BUN_*, NODE_* and TNBLOCK_* are gone.
     %ENV = (PATH => '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL => 'C');
+    # Not an option: a binary older than this shim would refuse that.
+    $ENV{TNBLOCK_DIRECT} = 1 if $is_direct;
     no warnings 'exec';
     exec { $BINARY } $BINARY, 'hook';
     my $text = "cannot run $BINARY: $!\n";

@@ -11,14 +11,16 @@ use warnings;
 use Exporter qw(import);
 use File::Temp ();
 use JSON::PP ();
+use POSIX ();
 use Scalar::Util qw(tainted);
+use Socket ();
 use Test::More ();
 
 use PVE::Storage ();
 
 our @EXPORT = qw(
     $SHIM $DIR $JSON program binary answering refusing await is_running requests last_request scfg write_file read_file
-    error_of warnings_of is_clean number_in_json
+    error_of warnings_of is_clean number_in_json daemon no_daemon daemon_socket forwarding_daemon say_to
 );
 
 our $HOME = (__FILE__ =~ m{\A(.*)/lib/TnbTest\.pm\z})[0] // '.';
@@ -27,6 +29,7 @@ our $SOURCE = "$HOME/../../src/pve/shim/TnblockPlugin.pm";
 our $JSON = JSON::PP->new->utf8->canonical->allow_nonref;
 our $TEMPORARY = File::Temp->newdir('tnblock-shim-XXXXXXXX', TMPDIR => 1);
 our ($DIR) = "$TEMPORARY" =~ m{\A([A-Za-z0-9_./-]+)\z};
+my $HOLDER = $$;
 my ($perl) = $^X =~ m{\A(/[A-Za-z0-9_./-]+)\z};
 
 $SOURCE = "./$SOURCE" if $SOURCE !~ m{\A\.?/};
@@ -37,6 +40,8 @@ require $SOURCE;
     $PVE::Storage::Custom::TnblockPlugin::SECRETS_DIR = "$DIR/priv";
     # The processor of the machine that runs the tests is not what they are about.
     $PVE::Storage::Custom::TnblockPlugin::CPUINFO = "$DIR/no-cpuinfo";
+    # Nor its daemon.
+    $PVE::Storage::Custom::TnblockPlugin::SOCKET = "$DIR/daemon.sock";
     # Nor is what a tnblock of that machine has noted.
     $PVE::Storage::Custom::TnblockPlugin::STATE_DIR = $DIR;
 }
@@ -110,6 +115,91 @@ sub refusing {
     my ($error) = @_;
     my $text = $JSON->encode($error);
     return binary("reply(ok => JSON::PP::false, error => \$json->decode(q\0$text\0)); exit 1;");
+}
+
+my $daemon;
+
+# A socket where the shim looks for the daemon's; whoever listens there has so much of a queue.
+sub daemon_socket {
+    my ($backlog) = @_;
+    no_daemon();
+    socket(my $listener, Socket::AF_UNIX(), Socket::SOCK_STREAM(), 0) or die "socket: $!";
+    bind($listener, Socket::pack_sockaddr_un("$DIR/daemon.sock")) or die "bind: $!";
+    chmod(0600, "$DIR/daemon.sock");
+    listen($listener, $backlog // 100) or die "listen: $!";
+    return $listener;
+}
+
+# A daemon in a process of its own. The code gets each connection; and, unless it is to begin before that,
+# the line that came over it, also decoded, after the blank that says so. What it returns is of no matter.
+sub daemon {
+    my ($code, $begins_before) = @_;
+    my $listener = daemon_socket();
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        local $SIG{PIPE} = 'IGNORE';
+        $SIG{TERM} = 'DEFAULT';
+        while (accept(my $client, $listener)) {
+            eval { _serve($client, $code, $begins_before); 1 } or print STDERR $@;
+        }
+        POSIX::_exit(0);
+    }
+    $daemon = $pid;
+    return;
+}
+
+sub _serve {
+    my ($client, $code, $begins_before) = @_;
+    return $code->($client) if $begins_before;
+    my $line = readline($client) // return;
+    open(my $log, '>>', "$DIR/daemon-requests") or die;
+    print {$log} $line;
+    close($log);
+    say_to($client, ' ');
+    $code->($client, $line, $JSON->decode($line));
+    return;
+}
+
+# A daemon that answers as the binary does, which it runs for each request.
+sub forwarding_daemon {
+    daemon(sub {
+        my ($client, $line) = @_;
+        my $request = write_file('daemon-line', $line);
+        my $pid = open(my $out, '-|') // die "fork: $!";
+        if (!$pid) {
+            %ENV = (PATH => '/usr/bin:/bin');
+            open(STDIN, '<', $request);
+            no warnings 'exec';
+            exec { "$DIR/tnblock" } 'tnblock', 'hook';
+            POSIX::_exit(1);
+        }
+        local $/;
+        say_to($client, readline($out));
+    });
+    return;
+}
+
+sub no_daemon {
+    if ($daemon) {
+        kill('KILL', $daemon);
+        waitpid($daemon, 0);
+    }
+    $daemon = undef;
+    unlink("$DIR/daemon.sock", "$DIR/daemon-requests");
+    return;
+}
+
+END {
+    local $?;
+    no_daemon() if $$ == $HOLDER;
+}
+
+sub say_to {
+    my ($client, $text) = @_;
+    for (my $at = 0; $at < length($text);) {
+        $at += syswrite($client, $text, length($text) - $at, $at) // return;
+    }
+    return;
 }
 
 sub requests {
