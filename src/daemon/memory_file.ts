@@ -64,6 +64,7 @@ const partSchema = v.object({
   of: v.string(),
   /** The same in all parts of one writing. */
   writing: v.string(),
+  /** How many there are; in the first part only. */
   parts: v.number(),
   space: v.object({ available: v.number(), used: v.number() }),
   zvols: v.array(zvolSchema),
@@ -122,55 +123,61 @@ function asZvol(kept: Part["zvols"][number]): Zvol {
   return { ...kept, referenced, origin, guid, createTxg };
 }
 
-/** Writes what is to be kept; returns the number of bytes. Parts of an earlier writing that are left go. */
+/**
+ * Writes what is to be kept, part by part, so that nobody waits while 10,000 volumes become text; returns
+ * the number of characters. Parts of an earlier writing that are left go.
+ */
 export async function writeKept(
   files: HostFiles,
   storage: MemorizedStorage,
   kept: Kept,
   writing: string,
 ): Promise<number> {
-  const parts = inParts(kept.found);
-  if (parts.length > MOST_PARTS) return 0;
-  const frame = {
-    version: VERSION,
-    of: placeOf(storage),
-    writing,
-    parts: parts.length,
-    space: kept.space,
-  };
-  let bytes = 0;
-  // The first part last: until then the earlier writing's first part makes all others strangers.
-  for (let number = parts.length - 1; number >= 0; number--) {
-    const part = parts[number] ?? { zvols: [], exports: [] };
-    const zvols = `[${part.zvols.join(",")}]`;
-    const exports = `[${part.exports.join(",")}]`;
-    const text = JSON.stringify(frame).slice(0, -1) + `,"zvols":${zvols},"exports":${exports}}\n`;
+  const frame = { version: VERSION, of: placeOf(storage), writing, space: kept.space };
+  const write = async (number: number, part: TextPart, parts: number) => {
+    const head = JSON.stringify({ ...frame, parts }).slice(0, -1);
+    const text = `${head},"zvols":[${part.zvols.join(",")}],"exports":[${
+      part.exports.join(",")
+    }]}\n`;
     await files.replaceText(fileOf(storage, number), text, 0o600);
-    bytes += text.length;
+    return text.length;
+  };
+  let first: TextPart | undefined;
+  let length = 0;
+  let parts = 0;
+  for (const part of partsOf(kept.found)) {
+    if (parts >= MOST_PARTS) return length;
+    // The first one last, with their number: until then the earlier writing's makes all others strangers.
+    if (first === undefined) first = part;
+    else length += await write(parts, part, 0);
+    parts++;
   }
-  let left = parts.length;
+  length += await write(0, first ?? { zvols: [], exports: [] }, Math.max(parts, 1));
+  let left = Math.max(parts, 1);
   while (left <= MOST_PARTS && await files.remove(fileOf(storage, left))) left++;
-  return bytes;
+  return length;
 }
 
+/** Rows in JSON. */
 interface TextPart {
   readonly zvols: string[];
   readonly exports: string[];
 }
 
-function inParts(found: Found): TextPart[] {
-  const parts: TextPart[] = [{ zvols: [], exports: [] }];
+function* partsOf(found: Found): Generator<TextPart> {
+  let part: TextPart = { zvols: [], exports: [] };
   let length = 0;
-  const add = (kind: keyof TextPart, row: unknown) => {
-    const text = JSON.stringify(row);
-    if (length > 0 && length + text.length > PART_LENGTH) {
-      parts.push({ zvols: [], exports: [] });
-      length = 0;
+  for (const kind of ["zvols", "exports"] as const) {
+    for (const row of found[kind]) {
+      const text = JSON.stringify(row);
+      if (length > 0 && length + text.length > PART_LENGTH) {
+        yield part;
+        part = { zvols: [], exports: [] };
+        length = 0;
+      }
+      length += text.length + 1;
+      part[kind].push(text);
     }
-    length += text.length + 1;
-    parts.at(-1)?.[kind].push(text);
-  };
-  for (const zvol of found.zvols) add("zvols", zvol);
-  for (const one of found.exports) add("exports", one);
-  return parts;
+  }
+  if (length > 0) yield part;
 }

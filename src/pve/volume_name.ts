@@ -21,6 +21,7 @@ export interface VolumeName extends VolumeRef {
 const ZVOL = "(?:vm|base)-([1-9][0-9]{0,8})-[A-Za-z0-9][A-Za-z0-9:_.-]{0,60}";
 const UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 const DISK = new RegExp(`^vol-(${ZVOL})-(?:lun(0|[1-9][0-9]{0,4})|ns(${UUID}))$`);
+const OWNED = new RegExp(`^${ZVOL}$`);
 const CLOUDINIT = /^vm-([1-9][0-9]{0,8})-cloudinit$/;
 
 /** The highest LUN that TrueNAS gives out (`iscsi.targetextent`: below 16383). */
@@ -86,7 +87,7 @@ export function formatVolumeName(volume: VolumeRef, base?: VolumeRef): string {
 
 /** The guest that a zvol's name says it belongs to, or undefined when the name is none of ours. */
 export function ownerOf(zvol: string): number | undefined {
-  const match = new RegExp(`^${ZVOL}$`).exec(zvol);
+  const match = OWNED.exec(zvol);
   return match === null ? undefined : Number(match[1]);
 }
 
