@@ -37,6 +37,9 @@ export const UDEV_LINK_MS = 30_000;
 /** After a reuse of an nsid the kernel drops the disk and waits for a rescan; that long we wait for it by itself. */
 export const NVME_RESCAN_AFTER_MS = 2_000;
 
+/** A namespace that was switched off is gone from sysfs 30 to 250 ms later; longer is not worth waiting. */
+export const NVME_GONE_MS = 2_000;
+
 /** For locks of the node whose holder does one connect, one login or one scan at a time. */
 export const NODE_LOCK_MS = 30_000;
 

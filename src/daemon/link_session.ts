@@ -5,6 +5,7 @@
 import { asTnblockError } from "../common/error.ts";
 import type { Bounds } from "../host/host.ts";
 import type { CallOptions } from "../truenas/caller.ts";
+import { LONGEST_WRITE_MS } from "../truenas/caller.ts";
 import type { Release } from "../truenas/dialect.ts";
 import { ArrayError, doingOf, type ErrorContext } from "../truenas/errors.ts";
 import { refuseOtherRelease } from "../truenas/release_changed.ts";
@@ -26,9 +27,6 @@ export interface SessionSource {
 
 /** What a session is asked to do: a call or a job. */
 type Act = (session: Session, options: CallOptions) => Promise<unknown>;
-
-/** A write that nobody waits for any more has this long to end, and keeps its place so long. */
-const LONGEST_WRITE_MS = 300_000;
 
 /** One session as those who share it see it. */
 export class LinkSession implements Session {
@@ -54,6 +52,10 @@ export class LinkSession implements Session {
 
   get closed(): Promise<ArrayError> {
     return this.#inner.closed;
+  }
+
+  get heardMs(): number | undefined {
+    return this.#inner.heardMs;
   }
 
   call(method: string, params: readonly unknown[], options: CallOptions = {}): Promise<unknown> {

@@ -363,7 +363,9 @@ export class Memory implements StorageMemory {
   };
 
   #fails(error: TnblockError): void {
-    this.#failing = { sinceMs: this.#failing?.sinceMs ?? this.#now(), error };
+    // A line that went dead is found out late: what the array did since its last word is not known.
+    const sinceMs = this.#failing?.sinceMs ?? this.#session?.heardMs ?? this.#now();
+    this.#failing = { sinceMs, error };
   }
 
   #trust(): Trust {
@@ -371,6 +373,7 @@ export class Memory implements StorageMemory {
     return decideTrust({
       startedMs: this.#startedMs,
       readMs: this.#all?.endMs,
+      heardMs: this.#session?.heardMs,
       followed: this.#following?.isWhole === true,
       periodMs: periodOf({ timing, all: this.#all }),
       failing: this.#failing,

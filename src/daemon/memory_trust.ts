@@ -13,11 +13,13 @@ export interface Contact {
   readonly startedMs: number;
   /** When everything was last read; undefined before the first time. */
   readonly readMs: number | undefined;
+  /** When the array last said anything on its session; undefined where that is not known (REST). */
+  readonly heardMs: number | undefined;
   /** Whether the array tells of changes meanwhile. */
   readonly followed: boolean;
   /** How long after a read of everything the next one is due. */
   readonly periodMs: number;
-  /** Since when, and why, the array does not answer; undefined while it does. */
+  /** Since when, and why, the array does not answer: its last word, where that is known; undefined while it does. */
   readonly failing: { readonly sinceMs: number; readonly error: TnblockError } | undefined;
   /** The array's own word that the storage cannot be used: its dataset is gone, its pool is faulted. */
   readonly fault: TnblockError | undefined;
@@ -42,8 +44,9 @@ export function decideTrust(contact: Contact, nowMs: number): Trust {
       ? { kind: "kept" }
       : { kind: "none", why: failing?.error };
   }
-  // Until then the next read had not failed yet; a read that is overdue without failing is stuck.
-  const untilMs = failing?.sinceMs ?? nowMs;
+  // Until then the array was heard, or the next read had not failed yet: a line that goes dead does not say so.
+  const untilMs = failing?.sinceMs ?? contact.heardMs ?? nowMs;
+  // A read that is overdue without failing is stuck.
   if (untilMs - readMs > 2 * contact.periodMs + TRUST_MS) {
     return { kind: "none", why: failing?.error };
   }

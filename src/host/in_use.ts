@@ -1,10 +1,11 @@
 /**
  * Who uses a disk on this node. Several looks see what one alone does not: the kernel's own claims,
- * mounts, swap, devices on top, the locks of QEMU, and open descriptors. Use on other nodes is not
+ * mounts, swap, devices on top, loop devices, the locks of QEMU, and open descriptors. Use on other nodes is not
  * visible here.
  */
 import { attempt } from "./failure.ts";
 import type { Host } from "./host.ts";
+import { loopsOn } from "./loop_use.ts";
 import { type BlockNode, mountsAndSwap } from "./mount_use.ts";
 import { attribute, entries, lastName } from "./scan/attributes.ts";
 
@@ -90,9 +91,10 @@ async function readLooked(
 async function look(host: Host, disks: readonly LookedDisk[]): Promise<readonly string[]> {
   const all = disks.flatMap((disk) => [disk, ...disk.partitions, ...disk.partitionMaps]);
   const nodes = all.map(({ node }) => node);
-  const [claim, processes, locked] = await Promise.all([
+  const [claim, processes, loops, locked] = await Promise.all([
     claimOn(host, disks.slice(0, 1)),
     host.holders(nodes),
+    loopsOn(host, all),
     lockedInodes(host),
   ]);
 
@@ -102,6 +104,7 @@ async function look(host: Host, disks: readonly LookedDisk[]): Promise<readonly 
   for (const holder of new Set(all.flatMap(({ holders }) => holders))) {
     if (!known.has(holder)) by.push(`the device ${holder} on top of it`);
   }
+  by.push(...loops);
   if (claim !== "free") by.push(...await mountsAndSwap(host, all));
   if (by.length === 0) {
     const inodes = await Promise.all(nodes.map((each) => host.files.status(each)));

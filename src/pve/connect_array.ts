@@ -8,7 +8,7 @@ import { TnblockError } from "../common/error.ts";
 import type { ApiSettings } from "../common/storage_settings.ts";
 import type { Caller, CallOptions } from "../truenas/caller.ts";
 import type { Release } from "../truenas/dialect.ts";
-import { arrayErrorIn } from "../truenas/errors.ts";
+import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import { refuseOtherRelease } from "../truenas/release_changed.ts";
 import type { Session } from "../truenas/session.ts";
 import { distrustFeatures, noteFeatures } from "./features.ts";
@@ -30,6 +30,14 @@ const CONNECT_MS = 15_000;
 /** What goes on whatever its caller does waits this long for a session and its turn: longer than any reload. */
 const GOES_ON_MS = 150_000;
 
+/** Who is told of the writes of a request. */
+export interface WriteWatch {
+  /** Told the parameters of each write before it is sent. */
+  readonly onSend?: (params: readonly unknown[]) => void;
+  /** Told when the outcome of a write is unknown: the array may be at it still. */
+  readonly onUnknown?: () => void;
+}
+
 /** Sessions that are shared by all requests of a process. */
 export interface SharedSessions {
   /** The session with an array; opens one when there is none. The deadline bounds the wait alone. */
@@ -38,15 +46,13 @@ export interface SharedSessions {
 
 /**
  * Prepares a connection; nothing is sent before {@link ArrayConnection.open}.
- *
- * @param onWrite told the parameters of each write before it is sent.
  */
 export function connectArray(
   storage: string,
   api: ApiSettings,
   world: Pick<HookWorld, "host" | "log" | "limitLogins" | "onArrayCall" | "sessions">,
   callersDeadline: Deadline,
-  onWrite: (params: readonly unknown[]) => void = () => {},
+  writes: WriteWatch = {},
 ): ArrayConnection {
   const { host, log } = world;
   const notes = { host, log, storage, api };
@@ -108,8 +114,22 @@ export function connectArray(
       doing === undefined ? { method } : { method, doing },
     );
     if (options.lane !== "write") return { open, bound: options };
-    onWrite(params);
+    writes.onSend?.(params);
     return { open, bound: { ...options, sendBy: patience().bounds(), owner: storage } };
+  };
+
+  /** Does a call; tells of a write that nobody knows the outcome of. */
+  const watched = async (
+    method: string,
+    options: CallOptions,
+    work: () => Promise<unknown>,
+  ): Promise<unknown> => {
+    try {
+      return await timed(method, work);
+    } catch (error) {
+      if (options.lane === "write" && isUnknownOutcome(error)) writes.onUnknown?.();
+      throw error;
+    }
   };
 
   const call = async (
@@ -123,7 +143,7 @@ export function connectArray(
       try {
         const { open, bound } = await ready(decidedFor, method, params, options);
         wasOpen = true;
-        return await timed(method, () => open.call(method, params, bound));
+        return await watched(method, options, () => open.call(method, params, bound));
       } catch (error) {
         const code = arrayErrorIn(error)?.code;
         if (code === "denied") await distrustFeatures(notes);
@@ -150,7 +170,7 @@ export function connectArray(
         call: (method, params, options) => call(first.release, method, params, options),
         callJob: async (method, params, options = {}) => {
           const { open, bound } = await ready(first.release, method, params, options);
-          return await timed(method, () => open.callJob(method, params, bound));
+          return await watched(method, options, () => open.callJob(method, params, bound));
         },
       };
     },

@@ -38,7 +38,7 @@ export interface HookWorld {
 /** What a memory is kept of: all that reading the array for it needs. */
 export type MemorizedStorage = Omit<
   Storage,
-  "deadline" | "undoDeadline" | "array" | "memory" | "upkeep"
+  "unknownWrites" | "deadline" | "undoDeadline" | "array" | "memory" | "upkeep"
 >;
 
 /** One call on the array. */

@@ -8,10 +8,10 @@ import { TnblockError } from "../common/error.ts";
 import { attempt } from "../host/failure.ts";
 import type { Bounds, Host } from "../host/host.ts";
 
-/** Logins that may come at once ... */
+/** Logins that may come at once: with those that come in the minute after them no more than 20 ... */
 const BURST = 15;
 /** ... and milliseconds after which one more is allowed. */
-const REFILL_MS = 6000;
+const REFILL_MS = 12_000;
 
 /** What the array refuses is counted too, in windows of this length: nobody tries before it is over. */
 const LOCKED_MS = 60_000;

@@ -74,14 +74,19 @@ function open(kept: MemorizedStorage, world: HookWorld, deadline: Deadline): Ope
   const memory = world.memoryOf?.(kept);
   const upkeep = world.upkeepOf?.(kept);
   const written = new Set<string>();
-  const connection = connectArray(settings.id, settings.api, world, deadline, (params) => {
-    for (const zvol of zvolsIn(settings.dataset, params)) written.add(zvol);
+  let unknown = 0;
+  const connection = connectArray(settings.id, settings.api, world, deadline, {
+    onSend: (params) => {
+      for (const zvol of zvolsIn(settings.dataset, params)) written.add(zvol);
+    },
+    onUnknown: () => unknown++,
   });
   return {
     ...kept,
     ...(memory === undefined ? {} : { memory }),
     ...(upkeep === undefined ? {} : { upkeep }),
     deadline,
+    unknownWrites: () => unknown,
     undoDeadline: () => {
       const undo = new Deadline(host, UNDO_MS);
       connection.useDeadline(undo);

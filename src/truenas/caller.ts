@@ -40,6 +40,9 @@ export const READ_DEADLINE_MS = 15_000;
  */
 export const WRITE_DEADLINE_MS = 150_000;
 
+/** After this a write is over at the array, whether anybody still waits for its answer or not. */
+export const LONGEST_WRITE_MS = 300_000;
+
 /** One side of a session: calls on a TrueNAS of a known release. */
 export interface Caller {
   readonly release: Release;

@@ -40,6 +40,10 @@ export class OpenSession implements Session {
     return this.#rpc.closed;
   }
 
+  get heardMs(): number {
+    return this.#rpc.heardMs;
+  }
+
   async call(
     method: string,
     params: readonly unknown[],

@@ -61,11 +61,13 @@ export class Rpc {
   #end: ArrayError | undefined;
   #retired: ArrayError | undefined;
   #alive = true;
+  #heardMs: number;
   #stopPing = () => {};
 
   constructor(socket: Socket, options: RpcOptions) {
     this.#socket = socket;
     this.#clock = options.clock;
+    this.#heardMs = options.clock.monotonicMs();
     this.#limits = {
       maxInFlight: options.maxInFlight ?? 8,
       maxWritesInFlight: options.maxWritesInFlight ?? 6,
@@ -75,7 +77,7 @@ export class Rpc {
     socket.listen({
       onText: (text) => this.#receive(text),
       onGarbage: (what) => this.#distrust(what),
-      onPong: () => this.#alive = true,
+      onPong: () => this.#hear(),
       onClosed: (error) => this.#die(error),
     });
     this.#schedulePing();
@@ -89,6 +91,11 @@ export class Rpc {
   /** Whether it takes calls. */
   get isOpen(): boolean {
     return this.#end === undefined && this.#retired === undefined;
+  }
+
+  /** When the array last said anything, be it a pong; by the clock's `monotonicMs`. */
+  get heardMs(): number {
+    return this.#heardMs;
   }
 
   /** From now on requests may have the full length. */
@@ -236,8 +243,13 @@ export class Rpc {
     );
   }
 
-  #receive(text: string): void {
+  #hear(): void {
     this.#alive = true;
+    this.#heardMs = this.#clock.monotonicMs();
+  }
+
+  #receive(text: string): void {
+    this.#hear();
     const message = parseMessage(text);
     if (message === undefined) return this.#distrust("a message that is no JSON-RPC");
     if (message.kind === "notification") {

@@ -65,6 +65,11 @@ export interface Session extends Caller {
   /** Resolves, with the reason, when the connection has ended. */
   readonly closed: Promise<ArrayError>;
   /**
+   * When the array last said anything over the connection, be it a pong, by the session's monotonic clock:
+   * until then its events have come. Undefined where there is no lasting connection (REST).
+   */
+  readonly heardMs?: number | undefined;
+  /**
    * Tells of the changes of a collection until the returned function is called. Events may come
    * before or after the answer of the call that caused them; after a reconnect nothing is replayed.
    */

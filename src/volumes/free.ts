@@ -117,11 +117,24 @@ export function tokenFor(storage: Storage, zvol: zvols.Zvol): string {
   return Buffer.from(JSON.stringify(token)).toString("base64url");
 }
 
+/** What else a free obeys. */
+export interface FreeOptions {
+  /**
+   * Whether the volume is to go after all; false ends the free. Asked under the volume's lock: before this node
+   * lets go of the disk, and again right before the first write.
+   */
+  readonly mayGo?: () => Promise<boolean>;
+}
+
 /**
  * Removes what the token names: export first, then the zvol. Once the first write is sent the caller's
  * deadline ends nothing any more; a lost answer is looked up. Repeating it goes on where it stopped.
  */
-export async function finishFree(storage: Storage, token: string): Promise<null> {
+export async function finishFree(
+  storage: Storage,
+  token: string,
+  { mayGo = () => Promise.resolve(true) }: FreeOptions = {},
+): Promise<null> {
   const plan = readToken(storage, token);
   return await journaledAlone(storage, plan.zvol, async (storage, entry) => {
     const array = await storage.array();
@@ -132,6 +145,7 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
       storage.log.info(`"${plan.zvol}" is not freed: it was handed out again, or is gone already`);
       return null;
     }
+    if (!await mayGo()) return null;
     const rows = (await exportRows(storage, array, plan.zvol, found, plan.rows, storage.deadline))
       .filter((row) => zvol !== undefined || isPlanned(plan, row));
     if (zvol !== undefined) requireOurs(storage, zvol);
@@ -146,6 +160,8 @@ export async function finishFree(storage: Storage, token: string): Promise<null>
       }
       await letGo(storage, place, identity);
     }
+    // Guests' configurations know no lock of ours, and letting go may have taken long.
+    if (!await mayGo()) return null;
     storage.deadline.check();
     if (zvol !== undefined || rows.length > 0) await entry.begin(plan.zvol, { op: "free", token });
     const deadline = storage.undoDeadline();

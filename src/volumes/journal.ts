@@ -99,6 +99,10 @@ const entrySchema = v.object({
   node: v.string(),
   dataset: v.string(),
   transport: v.picklist(["iscsi", "nvme-tcp"]),
+  /** On which array, and in what it is exported there; absent in entries of earlier versions. */
+  place: v.optional(
+    v.object({ hosts: v.pipe(v.array(v.string()), v.readonly()), port: v.number(), target: v.string() }),
+  ),
   /** Last component of the path of the zvol that it makes or changes. */
   zvol: v.string(),
   /** Milliseconds since the epoch, as all times here. */

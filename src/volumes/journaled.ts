@@ -4,6 +4,7 @@
  */
 import { TnblockError, withContext } from "../common/error.ts";
 import { attempt } from "../host/failure.ts";
+import { arrayPlace, isSameArray } from "./array_place.ts";
 import { withVolumeLock } from "./attachment.ts";
 import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import {
@@ -104,6 +105,7 @@ class NewEntry implements OpenEntry {
         node: this.storage.node,
         dataset: settings.dataset,
         transport: this.storage.transport.kind,
+        place: arrayPlace(settings),
         zvol,
         startedMs: this.#kept?.startedMs ?? host.now(),
         details,
@@ -134,7 +136,9 @@ class NewEntry implements OpenEntry {
     const kept = this.#kept;
     try {
       if (kept === undefined) return;
-      if (failure !== undefined && isLeft(kept.details.op, failure)) {
+      // What was taken back may come once more: the array may be at a write that nobody waits for.
+      const isDoubtful = this.storage.unknownWrites() > 0 && isUndone(kept.details.op);
+      if (failure !== undefined && (isDoubtful || isLeft(kept.details.op, failure))) {
         log.info(`what is left of ${kept.details.op} of "${kept.zvol}" is seen to later`);
         return;
       }
@@ -161,6 +165,23 @@ function isLeft(op: Op, failure: unknown): boolean {
 }
 
 /**
+ * Why an entry is none of this storage's as it is configured now; undefined when it is. What another array
+ * holds is not known from a look at this one.
+ */
+export function whyForeign(storage: Storage, entry: JournalEntry): string | undefined {
+  const { settings } = storage;
+  if (entry.node !== storage.node) return `it is of node ${entry.node}`;
+  if (entry.dataset !== settings.dataset) return `it is of dataset "${entry.dataset}"`;
+  if (entry.transport !== storage.transport.kind) return `it is of ${entry.transport}`;
+  // Of an earlier version.
+  if (entry.place === undefined) return undefined;
+  const { hosts, port, target } = entry.place;
+  const now = arrayPlace(settings);
+  if (!isSameArray(entry.place, now)) return `it is of the array ${hosts.join(", ")}, port ${port}`;
+  return target === now.target ? undefined : `it is of "${target}"`;
+}
+
+/**
  * Closes what an earlier operation left open, which was killed: the caller hands out what it made, or has
  * seen to it otherwise. To be called under the volume's lock, with nothing left to fail.
  */
@@ -173,7 +194,8 @@ export async function supersede(
   try {
     const { entries } = await readJournal(host);
     for (const entry of entries) {
-      const isIt = entry.storage === settings.id && ops.includes(entry.details.op) &&
+      const isIt = entry.storage === settings.id && whyForeign(storage, entry) === undefined &&
+        ops.includes(entry.details.op) &&
         (entry.zvol === zvol || "from" in entry.details && entry.details.from === zvol);
       if (!isIt) continue;
       const release = await lockEntry(host, entry.id);
@@ -206,10 +228,11 @@ export async function refuseStoppedRename(
     `Cannot ${doing} the volume "${zvol}"`,
     () => readJournal(storage.host),
   );
-  const stopped = entries.find(({ storage: id, details }) =>
-    id === storage.settings.id && "from" in details &&
-    (details.op === "rename" || details.op === "create_base") && details.from === zvol
-  );
+  const stopped = entries.find((entry) => {
+    const { details } = entry;
+    return entry.storage === storage.settings.id && whyForeign(storage, entry) === undefined &&
+      (details.op === "rename" || details.op === "create_base") && details.from === zvol;
+  });
   if (stopped === undefined) return;
   throw new TnblockError(
     "busy",

@@ -46,10 +46,12 @@ export async function moveVolume(
 ): Promise<VolumeExport> {
   const { transport, deadline } = storage;
   const { source, to } = move;
+  const unknownBefore = storage.unknownWrites();
+  const isDoubtful = () => storage.unknownWrites() > unknownBefore;
   // Off while a rename has begun: a rename that stopped there switched it off, not the administrator.
   const enabled = source.export.enabled || isRenameBegun(source.zvol);
   const found = { ...source.export, enabled };
-  await writeMarks(storage, array, move, onFailure);
+  await writeMarks(storage, array, move, isDoubtful, onFailure);
   deadline.check();
   onFailure(`the export of "${source.zvol.name}"`, async () => {
     if (!await isThere(storage, source.zvol.name, move.operation)) return false;
@@ -73,10 +75,14 @@ async function writeMarks(
   storage: Storage,
   array: Caller,
   { source, to, operation }: Move,
+  isDoubtful: () => boolean,
   onFailure: OnFailure,
 ): Promise<void> {
   const from = source.zvol.name;
   onFailure(`the marks on "${from}"`, async () => {
+    // The array may be at a step yet. They are right under both names, and the journal's entry stays open: its
+    // recovery puts right what still comes, and takes them back.
+    if (isDoubtful()) return false;
     if (!await isThere(storage, from, operation)) return false;
     await zvols.setUserProperties(await storage.array(), from, marksBefore(source.zvol));
     return true;

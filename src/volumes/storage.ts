@@ -30,6 +30,8 @@ export interface Storage {
   readonly memory?: StorageMemory;
   /** The daemon's work on this node; undefined in a hook that works by itself. */
   readonly upkeep?: StorageUpkeep;
+  /** Writes so far of which nobody knows whether the array did them, or is at them still. */
+  unknownWrites(): number;
   /** The journal's entry of the operation that this one is part of. */
   readonly entry?: OpenEntry;
 }

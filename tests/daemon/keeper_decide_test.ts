@@ -193,8 +193,10 @@ Deno.test("onlookers are programs alone, and none that runs a guest", () => {
     areOnlookers(["vgs (process 7)", "kvm (process 8)"]),
     areOnlookers(["qemu-system-x86 (process 8)"]),
     areOnlookers(["the device dm-7 on top of it"]),
+    areOnlookers(["the loop device loop0"]),
+    areOnlookers(["vgs (process 7)", "the loop device loop0"]),
     areOnlookers(["a virtual machine that has locked it"]),
-  ], [false, true, false, false, false, false]);
+  ], [false, true, false, false, false, false, false, false]);
 });
 
 Deno.test("a task is its guest's, or a backup's of any guest", () => {

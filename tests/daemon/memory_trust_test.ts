@@ -8,6 +8,7 @@ const gone = new TnblockError("not-found", "there is no such dataset");
 const READ: Contact = {
   startedMs: 0,
   readMs: 100_000,
+  heardMs: undefined,
   followed: true,
   periodMs: 60_000,
   failing: undefined,
@@ -21,6 +22,30 @@ const CASES: readonly [string, Partial<Contact>, number, Trust][] = [
     kind: "good",
     ageMs: 50_000,
   }],
+  ["with events it is of the array's last word", { heardMs: 130_000 }, 150_000, {
+    kind: "good",
+    ageMs: 20_000,
+  }],
+  ["a silent array is believed for a minute", { heardMs: 130_000 }, 190_000, {
+    kind: "good",
+    ageMs: 60_000,
+  }],
+  ["and no longer, whether its line has been found dead or not", { heardMs: 130_000 }, 190_001, {
+    kind: "none",
+    why: undefined,
+  }],
+  [
+    "silence ends a memory that is not told of changes as well",
+    { heardMs: 130_000, followed: false },
+    190_001,
+    { kind: "none", why: undefined },
+  ],
+  [
+    "a new session does not make up for what was missed since the last word on the one before",
+    { heardMs: 199_000, failing: { sinceMs: 130_000, error: away } },
+    190_001,
+    { kind: "none", why: away },
+  ],
   [
     "after the link went down it ages",
     { failing: { sinceMs: 140_000, error: away } },

@@ -8,6 +8,9 @@ import { type NodeFolder, withNode } from "../support/node_folder.ts";
 
 const MAP = "/dev/disk/by-id/dm-uuid-mpath-36589cfc000000e41f2a3b4c5d6e7f003";
 
+/** The link of `dm-0`, over `sda` and `sdb`. */
+const MAP0 = "/dev/disk/by-id/dm-uuid-mpath-36589cfc0000007d3e1f9a2b4c5d60001";
+
 /** A process of the node that has a device open. */
 async function process(node: NodeFolder, pid: number, name: string, device: string): Promise<void> {
   await node.write(`/proc/${pid}/comm`, `${name}\n`);
@@ -92,6 +95,82 @@ Deno.test("a device on top of the disk is a user; the map over its own paths is 
     assertEquals((await usersOf(claimed(host, "busy"), "/dev/sda")).by, [
       "the device dm-0 on top of it",
     ]);
+  });
+});
+
+/** Sets a loop device up; the kernel writes the name that it was opened by, links followed. */
+async function loop(node: NodeFolder, name: string, backing: string): Promise<void> {
+  await node.write(`/sys/block/${name}/loop/backing_file`, `${backing}\n`);
+}
+
+Deno.test("a loop device over the disk, its map, a path or a partition is a user", async () => {
+  for (
+    const [backing, device] of [
+      ["/dev/dm-0", MAP0],
+      ["/dev/sdb", "/dev/dm-0"],
+      ["/dev/sda1", "/dev/dm-0"],
+      ["/dev/dm-8", "/dev/dm-0"],
+      [MAP0, "/dev/dm-0"],
+      ["/dev/tnblock/san/vm-100-disk-0", "/dev/tnblock/san/vm-100-disk-0"],
+      ["/dev/sdb (deleted)", "/dev/dm-0"],
+    ] as const
+  ) {
+    await withNode("iscsi-2portal-multipathd", async (node) => {
+      await node.write("/dev/sda1", "");
+      await node.write("/sys/block/sda/sda1/partition", "1\n");
+      await node.write("/sys/devices/virtual/block/dm-0/holders/dm-8", "");
+      await node.write("/sys/block/dm-8/dm/uuid", "part1-mpath-36589cfc000000e41\n");
+      await node.write("/dev/dm-8", "");
+      await node.link("/dev/tnblock/san/vm-100-disk-0", MAP0);
+      await loop(node, "loop12", backing);
+      const use = await usersOf(claimed(node.host, "free"), device, ["/dev/sda", "/dev/sdb"]);
+      assertEquals([backing, use.by], [backing, ["the loop device loop12"]]);
+    });
+  }
+});
+
+Deno.test("another node of the disk below a loop device is known by its number", async () => {
+  await withNode("iscsi-2portal", async (node) => {
+    const { files } = node.host;
+    const device = (await files.readText("/sys/block/sda/dev"))?.trim();
+    await loop(node, "loop0", "/dev/mapper/x");
+    await node.write("/dev/mapper/x", "");
+    const number = (at: string | undefined): Host => ({
+      ...claimed(node.host, "free"),
+      files: {
+        ...files,
+        status: async (path) => {
+          const status = await files.status(path);
+          return status && path === "/dev/mapper/x" ? { ...status, device: at } : status;
+        },
+      },
+    });
+    assertEquals((await usersOf(number(device), "/dev/sda")).by, ["the loop device loop0"]);
+    assertEquals((await usersOf(number("7:77"), "/dev/sda")).by, []);
+    assertEquals((await usersOf(number(undefined), "/dev/sda")).by, []);
+  });
+});
+
+Deno.test("loop devices over files and other disks, and those that are not set up, do not count", async () => {
+  await withNode("iscsi-2portal", async (node) => {
+    await node.write("/sys/block/loop0/size", "0\n");
+    await loop(node, "loop1", "/mnt/dead/images/100/disk.raw");
+    await loop(node, "loop2", "/dev/sdb");
+    await loop(node, "loop3", "/dev/sdaa (deleted)");
+    await loop(node, "zram0", "/dev/sda");
+    const { files } = node.host;
+    // The share that the file lies on hangs: nobody may go there.
+    const host: Host = {
+      ...claimed(node.host, "free"),
+      files: {
+        ...files,
+        resolve: (path) => {
+          if (path.startsWith("/mnt/")) throw new Error("hangs");
+          return files.resolve(path);
+        },
+      },
+    };
+    assertEquals((await usersOf(host, "/dev/sda")).by, []);
   });
 });
 

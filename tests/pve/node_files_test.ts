@@ -34,16 +34,30 @@ Deno.test("fifteen logins may come at once, the sixteenth is told when the next 
     const error = await assertRejects(() => drawLogin(host, "array:443", BOUNDS));
     assertInstanceOf(error, TnblockError);
     assertEquals(error.code, "rate-limited");
-    assertMatch(error.message, /free in 6 s/);
+    assertMatch(error.message, /free in 12 s/);
   });
 });
 
-Deno.test("one login is free again after six seconds", async () => {
+Deno.test("one login is free again after twelve seconds", async () => {
   await onNode(async (host) => {
     for (let login = 0; login < 15; login++) await drawLogin(host, "array:443", BOUNDS);
-    host.clock += 6000;
+    host.clock += 12_000;
     await drawLogin(host, "array:443", BOUNDS);
     await assertRejects(() => drawLogin(host, "array:443", BOUNDS), "used up");
+  });
+});
+
+Deno.test("in no minute more logins are made than TrueNAS allows, however often somebody tries", async () => {
+  await onNode(async (host) => {
+    const made: number[] = [];
+    for (let tried = 0; tried < 400; tried++, host.clock += 300) {
+      await drawLogin(host, "array:443", BOUNDS).then(() => made.push(host.clock), () => {});
+    }
+    const most = Math.max(
+      ...made.map((start) => made.filter((at) => at >= start && at < start + 60_000).length),
+    );
+    // `max_calls` and `max_period` of middlewared/utils/rate_limit/cache.py.
+    assert(most <= 20, `${most} logins within a minute`);
   });
 });
 

@@ -205,6 +205,38 @@ export const suite: VmSuite = {
     ),
 
     iscsiCase(
+      "who reads a map whose LUN has gone waits while the sessions live, until queueing is disabled",
+      async (vm, array, note) => {
+        await multipathed(vm, array, "no");
+        const link = await awaitLink(vm, mapLink(A));
+        await vm.until(
+          `[ $(ls /sys/block/$(basename $(readlink -f ${link}))/slaves | wc -l) = 2 ]`,
+        );
+        await vm.fill(link);
+        // Another LUN stays, as the weight does on a target of the product's.
+        await array.offer({ luns: { 6: B } });
+        await vm.until(
+          "[ $(multipathd show paths format '%m %t' | grep -c failed) = 2 ]",
+          60,
+        );
+        await vm.sh(
+          `(dd if=${link} of=/dev/null bs=4096 count=1 iflag=direct; echo $? >/run/read-ended) \
+            >/dev/null 2>&1 </dev/null &`,
+        );
+        await vm.until("grep -q '^State:.D' /proc/$(pidof dd)/status");
+        await vm.sh("for p in /sys/block/sd*; do echo 1 >$p/device/rescan; done");
+        // What tells this map from one that lost its paths. udev may wait for the map, too: it is not settled.
+        await vm.until("! grep -qvx 0 /sys/block/sd*/size");
+        assertEquals(await vm.sh("cat /sys/class/iscsi_session/*/state"), "LOGGED_IN\nLOGGED_IN");
+        note(`paths:\n${await vm.sh("multipathd show paths format '%d %w %t %o %T'")}`);
+        await vm.sh("pidof dd && [ ! -e /run/read-ended ]");
+        await vm.sh(`multipathd disablequeueing map 3${naaOf(A)}`);
+        await vm.until("[ -s /run/read-ended ]");
+        assertNotEquals(await vm.sh("cat /run/read-ended; rm /run/read-ended"), "0");
+      },
+    ),
+
+    iscsiCase(
       "/dev/disk/by-id is not there before the first disk, nor after the last",
       async (vm, array) => {
         const absent = "[ ! -e /dev/disk/by-id ]";

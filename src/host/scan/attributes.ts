@@ -85,6 +85,11 @@ export async function place(files: HostFiles, path: string): Promise<string | un
   return await orUndefined(files.resolve(path));
 }
 
+/** `major:minor` of the device that a path leads to; undefined when it leads to none. */
+export async function deviceNumber(files: HostFiles, path: string): Promise<string | undefined> {
+  return (await orUndefined(files.status(path)))?.device;
+}
+
 /** The last component of a path. */
 export function lastName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);

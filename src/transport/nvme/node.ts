@@ -4,7 +4,7 @@ import { TnblockError } from "../../common/error.ts";
 import type { Log } from "../../common/log.ts";
 import { formatPortal } from "../../common/portal.ts";
 import type { NvmeSettings, Portal } from "../../common/storage_settings.ts";
-import { NVME_RESCAN_AFTER_MS } from "../../common/timing.ts";
+import { NVME_GONE_MS, NVME_RESCAN_AFTER_MS } from "../../common/timing.ts";
 import type { Host } from "../../host/host.ts";
 import { flushBuffers } from "../../host/flush_buffers.ts";
 import { usersOf } from "../../host/in_use.ts";
@@ -249,6 +249,18 @@ export async function attached(
     attempts: 1,
     ms: Math.round(host.monotonicMs() - start),
   };
+}
+
+/**
+ * Waits a moment until this node has seen the disk go, which the array has just switched off: whoever attaches it
+ * when it is on again would find the one that is about to go.
+ */
+export async function awaitGone(parts: NvmeNodeParts, uuid: string): Promise<void> {
+  const { host, settings } = parts;
+  await waitUntil(host, { deadlineMs: NVME_GONE_MS }, async () => {
+    const { disk } = await findNvmeNamespace(host.files, { nqn: settings.subsystemNqn, uuid });
+    return disk === undefined ? true : undefined;
+  });
 }
 
 /** Who uses the disk here. */

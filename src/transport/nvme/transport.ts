@@ -31,7 +31,11 @@ export function nvmeTransport(
     createExport: (caller, zvol, groundwork, isNew, deadline) =>
       exports.createExport(all, caller, zvol, groundwork, isNew, deadline),
     removeExport: exports.removeExport,
-    suspend: suspend,
+    suspend: async (caller, found) => {
+      const isSwitchedOff = await suspend(caller, found);
+      if (isSwitchedOff) await node.awaitGone(all, uuidOf(found.identity));
+      return isSwitchedOff;
+    },
     repoint: (caller, found, zvol, deadline) => repoint(all, caller, found, zvol, deadline),
     connect: (deadline) => node.connect(all, deadline),
     portals: () => node.portalsOf(all),

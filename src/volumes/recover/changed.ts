@@ -2,19 +2,35 @@
 import { tagOf } from "../../transport/transport.ts";
 import * as zvols from "../../truenas/zvols.ts";
 import { withVolumeLock } from "../attachment.ts";
-import { finishFree, readToken } from "../free.ts";
+import { readToken } from "../free.ts";
 import { guestsNaming, refuseRunningElsewhere } from "../guests.ts";
 import { look } from "../look.ts";
 import { resize } from "../resize.ts";
 import { isResyncBegun, resyncSize } from "../resync_size.ts";
 import { zvolPath } from "../storage.ts";
-import { decideFree, decideResize, decideRollback, type FreeView } from "./decide.ts";
-import { type DetailsOf, type Ending, endingOf, isSameZvol, type Recovery } from "./recovery.ts";
+import { decideFree, decideResize, decideRollback, type FreeView, type Verdict } from "./decide.ts";
+import {
+  type DetailsOf,
+  type Ending,
+  endingOf,
+  freeIfStill,
+  isHere,
+  isSameZvol,
+  type Recovery,
+} from "./recovery.ts";
 
 /** Recovers a free. */
-export async function recoverFree(
-  { storage, within, array, details }: Recovery<DetailsOf<"free">>,
-): Promise<Ending> {
+export async function recoverFree(recovery: Recovery<DetailsOf<"free">>): Promise<Ending> {
+  const { within, details: { token } } = recovery;
+  const first = await decideFreeNow(recovery);
+  if (first.do !== "act") return endingOf(first);
+  const last = await freeIfStill(within, token, first, () => decideFreeNow(recovery));
+  return last.do === "act" ? { outcome: "finished", why: last.why } : endingOf(last);
+}
+
+async function decideFreeNow(
+  { storage, array, details }: Recovery<DetailsOf<"free">>,
+): Promise<Verdict> {
   const plan = readToken(storage, details.token);
   const { zvol, found } = await look(storage, array, plan.zvol, storage.deadline);
   const isSame = zvol !== undefined && plan.made !== null &&
@@ -30,11 +46,9 @@ export async function recoverFree(
       zvol: plan.zvol,
       tag: exported === undefined ? undefined : tagOf(exported.identity),
     }),
+    isHere: exported !== undefined && await isHere(storage, plan.zvol, exported.identity),
   };
-  const verdict = decideFree(view);
-  if (verdict.do !== "act") return endingOf(verdict);
-  await finishFree(within, details.token);
-  return { outcome: "finished", why: verdict.why };
+  return decideFree(view);
 }
 
 /** Recovers a resize. */

@@ -3,7 +3,7 @@
  * or fencing. An entry is taken only under its lock, which a running operation holds.
  */
 import { asTnblockError, type ErrorCode, type TnblockError } from "../../common/error.ts";
-import { WRITE_DEADLINE_MS } from "../../truenas/caller.ts";
+import { LONGEST_WRITE_MS } from "../../truenas/caller.ts";
 import * as datasets from "../../truenas/datasets.ts";
 import {
   type JournalEntry,
@@ -14,7 +14,7 @@ import {
   removeEntry,
   writeEntry,
 } from "../journal.ts";
-import { isUndone, KEPT_ENTRY } from "../journaled.ts";
+import { isUndone, KEPT_ENTRY, whyForeign } from "../journaled.ts";
 import type { Storage } from "../storage.ts";
 import { recoverFree, recoverResize, recoverRollback } from "./changed.ts";
 import { decideTime } from "./decide.ts";
@@ -30,7 +30,7 @@ export interface Recovered {
   readonly zvol: string;
   /**
    * `closed`: there was nothing to do. `waits`: it cannot be told yet. `running`: its process has not ended.
-   * `foreign`: of another node, dataset or transport than the storage's, left alone. `failed`: tried again.
+   * `foreign`: of another node, array, dataset, transport or target than the storage's, left alone. `failed`: tried again.
    */
   readonly outcome: Ending["outcome"] | "running" | "foreign" | "failed";
   readonly why: string;
@@ -64,7 +64,7 @@ export async function recoverStorage(
   for (const entry of own) {
     if (options.isDue?.(entry) === false) continue;
     if (storage.deadline.leftMs() === 0) break;
-    const found = await recoverOne(storage, entry, options.settleMs ?? WRITE_DEADLINE_MS);
+    const found = await recoverOne(storage, entry, options.settleMs ?? LONGEST_WRITE_MS);
     if (found !== undefined) recovered.push(found);
   }
   return recovered;
@@ -108,13 +108,6 @@ async function recoverOne(
   } finally {
     release?.();
   }
-}
-
-/** Why an entry is none of this storage's as it is configured now. */
-function whyForeign(storage: Storage, entry: JournalEntry): string | undefined {
-  if (entry.node !== storage.node) return `it is of node ${entry.node}`;
-  if (entry.dataset !== storage.settings.dataset) return `it is of dataset "${entry.dataset}"`;
-  return entry.transport === storage.transport.kind ? undefined : `it is of ${entry.transport}`;
 }
 
 /** What stays as it is when the array or the volume's state refuses: nothing is half done then. */

@@ -1,9 +1,11 @@
 /** What the ways of recovering share: what they work with, and what they tell. */
 import type { Caller } from "../../truenas/caller.ts";
 import type * as zvols from "../../truenas/zvols.ts";
+import { finishFree } from "../free.ts";
 import type { Details, JournalEntry, Op } from "../journal.ts";
 import { madeOf } from "../journaled.ts";
 import type { Storage } from "../storage.ts";
+import type { Verdict } from "./decide.ts";
 
 /** One entry being recovered, under its lock. */
 export interface Recovery<D extends Details = Details> {
@@ -31,6 +33,26 @@ export interface Ending {
 /** An ending for a verdict that asks for no work. */
 export function endingOf(verdict: { readonly do: "close" | "wait"; readonly why: string }): Ending {
   return { outcome: verdict.do === "close" ? "closed" : "waits", why: verdict.why };
+}
+
+/**
+ * Frees a volume, if that is decided again once its lock is held: whoever had the lock before may have given it
+ * to a guest since the first look.
+ *
+ * @param decide looks and decides anew.
+ * @returns what was decided last.
+ */
+export async function freeIfStill<V extends Verdict>(
+  storage: Storage,
+  token: string,
+  first: V,
+  decide: () => Promise<V>,
+): Promise<V> {
+  const decided = { last: first };
+  await finishFree(storage, token, {
+    mayGo: async () => (decided.last = await decide()).do === "act",
+  });
+  return decided.last;
 }
 
 /** Whether a zvol is the one that the operation began with. */

@@ -29,10 +29,64 @@ export async function fillEnd(vm: Vm, path: string): Promise<void> {
     rm /run/end`);
 }
 
+/** A guest that writes and reads back; begun by {@link beginWriting}. */
+export interface Writing {
+  /** How often it has read back all that it wrote. */
+  rounds(): Promise<number>;
+  /** Resolves when so many rounds more have ended, or it has failed. */
+  more(count: number): Promise<void>;
+  /** Has it end; fails where it has met an error, or read a wrong byte. */
+  end(): Promise<void>;
+}
+
 /**
- * Does something while a process holds the disk open, writes its beginning over and over, past every
- * cache, and reads back all that it wrote; one round at least begins and ends after it. Fails at the
- * first error and the first wrong byte.
+ * Has a process hold the disk open, write its beginning over and over, past every cache, and read back
+ * all that it wrote. It ends at the first error and the first wrong byte.
+ *
+ * @param name of this one, where several write at once.
+ */
+export async function beginWriting(
+  vm: Vm,
+  path: string,
+  mebibytes: number,
+  { name = "writing", timeoutSeconds = 600 } = {},
+): Promise<Writing> {
+  const folder = `/run/${name}`;
+  await vm.sh(`rm -rf ${folder}; mkdir ${folder}; touch ${folder}/rounds`);
+  const writing = vm.sh(
+    `exec 8<>${path}
+    cd ${folder}
+    until [ -e enough ]; do
+      head -c ${mebibytes}M /dev/urandom >pattern
+      dd if=pattern of=${path} bs=1M oflag=direct conv=nocreat,notrunc status=none || exit
+      dd if=${path} bs=1M count=${mebibytes} iflag=direct,fullblock status=none |
+        cmp - pattern || exit
+      echo >>rounds
+      # Leaves the emulated processors to the others for a moment.
+      sleep 0.1
+    done; rm pattern`,
+    { timeoutSeconds },
+  );
+  let ended = false;
+  const end = () => ended = true;
+  writing.then(end, end);
+  const rounds = async () => Number(await vm.sh(`wc -l <${folder}/rounds`));
+  return {
+    rounds,
+    more: async (count) => {
+      const wanted = await rounds() + count;
+      while (!ended && await rounds() < wanted);
+    },
+    end: async () => {
+      await vm.sh(`touch ${folder}/enough`);
+      await writing;
+    },
+  };
+}
+
+/**
+ * Does something while a disk is written and read back ({@link beginWriting}); one round at least begins and
+ * ends after it. Fails at the first error and the first wrong byte.
  */
 export async function whileWritten(
   vm: Vm,
@@ -40,36 +94,14 @@ export async function whileWritten(
   mebibytes: number,
   act: () => Promise<void>,
 ): Promise<void> {
-  await vm.sh("rm -f /run/enough /run/rounds; touch /run/rounds");
-  const writing = vm.sh(
-    `exec 8<>${path}
-    until [ -e /run/enough ]; do
-      head -c ${mebibytes}M /dev/urandom >/run/pattern
-      dd if=/run/pattern of=${path} bs=1M oflag=direct conv=nocreat,notrunc status=none || exit
-      dd if=${path} bs=1M count=${mebibytes} iflag=direct,fullblock status=none |
-        cmp - /run/pattern || exit
-      echo >>/run/rounds
-      # Leaves the emulated processors to the others for a moment.
-      sleep 0.1
-    done; rm /run/pattern`,
-    { timeoutSeconds: 600 },
-  );
-  let ended = false;
-  const end = () => ended = true;
-  writing.then(end, end);
-  const rounds = async () => Number(await vm.sh("wc -l </run/rounds"));
-  const more = async (count: number) => {
-    const wanted = await rounds() + count;
-    while (!ended && await rounds() < wanted);
-  };
+  const writing = await beginWriting(vm, path, mebibytes);
   try {
-    await more(1);
+    await writing.more(1);
     await act();
     // The first to end may have begun before.
-    await more(2);
+    await writing.more(2);
   } finally {
-    await vm.sh("touch /run/enough");
-    await writing;
+    await writing.end();
   }
 }
 

@@ -9,6 +9,9 @@
  *     /remake ZVOL                              its namespace is made again under the same NSID
  *     /chap USER SECRET [PEERUSER PEERSECRET]   the target asks for CHAP, mutual with a peer
  *     /dhchap HOSTNQN KEY [CONTROLLERKEY]       the subsystem lets this host in only, with these keys
+ *     /dataset NAME                             there is another dataset, for another storage
+ *     /down                                     the array is switched off: no API, no target
+ *     /up                                       it has booted: what it holds is the same, its boot id is not
  *
  * usage: kernel-simulator RELEASE LISTEN FOLDER NETNS ADDRESS...
  */
@@ -97,21 +100,46 @@ function requireDhchap(hostnqn = "", key = "", controllerKey: string | null = nu
   return true;
 }
 
+const SERVICES = ["iscsitarget", "nvmet"] as const;
+let boot: (() => Promise<void>) | undefined;
+
+async function goDown(): Promise<boolean> {
+  for (const name of SERVICES) await simulator.setService(name, false);
+  boot = await simulator.goDown();
+  return true;
+}
+
+async function comeUp(): Promise<boolean> {
+  for (const name of SERVICES) {
+    const state = simulator.world.services.get(name);
+    if (state !== undefined) state.running = true;
+  }
+  await boot?.();
+  return boot !== undefined;
+}
+
+function makeDataset(name = ""): boolean {
+  simulator.world.zfs.create(name, "FILESYSTEM");
+  return true;
+}
+
 const CHANGES: Readonly<Record<string, (...words: string[]) => boolean>> = {
   "/swap": (one = "", other = "") =>
     [swapLuns(one, other), swapNamespaces(one, other)].includes(true),
   "/remake": (zvol = "") => remakeNamespace(zvol),
   "/chap": requireChap,
   "/dhchap": requireDhchap,
+  "/dataset": makeDataset,
 };
+const POWER: Readonly<Record<string, () => Promise<boolean>>> = { "/down": goDown, "/up": comeUp };
 
 const control = createServer(async (request, response) => {
   const chunks: Uint8Array[] = [];
   for await (const chunk of request) chunks.push(chunk as Uint8Array);
   const words = JSON.parse(Buffer.concat(chunks).toString()) as string[];
-  const done = CHANGES[request.url ?? ""]?.(...words) ?? false;
-  await simulator.setService("iscsitarget", true);
-  await simulator.setService("nvmet", true);
+  const power = POWER[request.url ?? ""];
+  const done = await power?.() ?? CHANGES[request.url ?? ""]?.(...words) ?? false;
+  if (power === undefined) { for (const name of SERVICES) await simulator.setService(name, true); }
   response.end(JSON.stringify({ done }));
 }).listen(7001);
 

@@ -28,15 +28,16 @@ export type HookAnswer =
 export class Node {
   readonly vm: Vm;
   readonly array: ReadyLine;
-  readonly storage = "san";
+  readonly storage: string;
   readonly config: StorageConfig;
   #requests = 0;
   #lastLog = "";
 
-  constructor(vm: Vm, array: ReadyLine, config: StorageConfig) {
+  constructor(vm: Vm, array: ReadyLine, config: StorageConfig, storage = "san") {
     this.vm = vm;
     this.array = array;
     this.config = config;
+    this.storage = storage;
   }
 
   /** What the hook's last call wrote into its log. */
@@ -165,7 +166,7 @@ export class Node {
 
   /** The same node with other options of the storage. */
   with(change: StorageConfig): Node {
-    return new Node(this.vm, this.array, { ...this.config, ...change });
+    return new Node(this.vm, this.array, { ...this.config, ...change }, this.storage);
   }
 
   /** Has two zvols' LUNs or NSIDs change places on the array, behind everybody's back. */
@@ -188,6 +189,21 @@ export class Node {
   async requireDhchap(key: string, controllerKey?: string): Promise<void> {
     const keys = controllerKey === undefined ? [key] : [key, controllerKey];
     await this.#changeArray("dhchap", [this.vm.hostNqn, ...keys]);
+  }
+
+  /** Makes another dataset on the array, for another storage. */
+  async makeDataset(name: string): Promise<void> {
+    await this.#changeArray("dataset", [name]);
+  }
+
+  /** Switches the array off: neither its API nor its targets are there any more. */
+  async switchOff(): Promise<void> {
+    await this.#changeArray("down", []);
+  }
+
+  /** Boots the array again: it holds what it held. */
+  async switchOn(): Promise<void> {
+    await this.#changeArray("up", []);
   }
 
   async #changeArray(what: string, words: readonly string[]): Promise<void> {

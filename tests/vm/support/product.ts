@@ -8,12 +8,10 @@ import { compileProgram } from "./compile.ts";
 import { forgetEverything } from "./initiator.ts";
 import { Node, type StorageConfig } from "./node.ts";
 import type { VmCase } from "./suite.ts";
-import { PORTALS, type Vm } from "./vm.ts";
+import { API_ADDRESS, PORTALS, type Vm } from "./vm.ts";
 import type { ReadyLine } from "../../../src/simulator/simulator.ts";
 
 const CLUSTER_ID = "b6a5ec1e-4d0f-4c39-8f57-9a1de0a3c7f4";
-/** The array's API, where both machines reach it. */
-const API_ADDRESS = "10.98.0.2";
 const READY_FILE = "/run/simulator.ready";
 
 export type Transport = "iscsi" | "nvme-tcp";
@@ -40,18 +38,51 @@ async function withNodes(
   run: (nodes: readonly Node[]) => Promise<void>,
   more: StorageConfig = {},
 ): Promise<void> {
-  const [arrayVm = fail("no machine")] = vms;
-  const array = await startSimulator(arrayVm);
-  try {
+  await withArray(vms, async (array) => {
     const config = storageConfig(array, transport, more);
     for (const vm of vms) {
-      await setUpNode(vm, array);
       if (transport === "iscsi" && config["tnb-use-multipath"] === 1) await startMultipathd(vm);
     }
     await run(vms.map((vm) => new Node(vm, array, config)));
+  });
+}
+
+/**
+ * Runs a case on a node that has a storage on each transport, of one fresh array: two nodes, as it were, of one
+ * name. Each storage has a dataset of its own.
+ */
+export async function withBothTransports(
+  vm: Vm,
+  run: (nodes: readonly Node[]) => Promise<void>,
+): Promise<void> {
+  await withArray([vm], async (array) => {
+    await startMultipathd(vm);
+    const nodes = [];
+    for (const transport of TRANSPORTS) {
+      const dataset = `${array.dataset}-${transport}`;
+      const config = storageConfig(array, transport, { "tnb-dataset": dataset });
+      const node = new Node(vm, array, config, `san-${transport}`);
+      await node.makeDataset(dataset);
+      await node.setSecrets({});
+      nodes.push(node);
+    }
+    await run(nodes);
+  });
+}
+
+/** Runs a case with a fresh array, with these machines set up for it; the first has it inside. */
+async function withArray(
+  vms: readonly Vm[],
+  run: (array: ReadyLine) => Promise<void>,
+): Promise<void> {
+  const [arrayVm = fail("no machine")] = vms;
+  const array = await startSimulator(arrayVm);
+  try {
+    for (const vm of vms) await setUpNode(vm, array);
+    await run(array);
   } finally {
     for (const vm of vms) {
-      await vm.sh("rm -rf /run/tnblock/links/san");
+      await vm.sh("rm -rf /run/tnblock/links/*");
       await forgetEverything(vm);
     }
     await stopSimulator(arrayVm);

@@ -7,6 +7,8 @@ import type { Machine } from "../../../scripts/vm/vm.ts";
 /** The array's addresses; each is reached over a path of its own. */
 export const PORTALS = ["10.99.0.1", "10.99.1.1"] as const;
 export type PortalAddress = typeof PORTALS[number];
+/** The array's API, where both machines reach it. */
+export const API_ADDRESS = "10.98.0.2";
 
 const HOST_IDS = {
   vm: "3c0b8a52-7f3e-4d8c-9a55-0d6f6d5c2b11",
@@ -105,6 +107,25 @@ export class Vm {
     await this.arrayVm.sh(
       portals.map((portal) => `ip -n tgt link set ${this.#arrayEnd(portal)} up`).join("\n"),
     );
+  }
+
+  /**
+   * Takes the array away from all its nodes, its API included: no connection is closed, and nobody gets an
+   * answer. For the machine that has the array the way to its API is its own loopback.
+   */
+  async arrayAway(): Promise<void> {
+    await this.linkDown(PORTALS[0]);
+    await this.linkDown(PORTALS[1]);
+    await this.arrayVm.sh(`set -e
+      tc qdisc add dev lo root handle 1: prio priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+      tc qdisc add dev lo parent 1:3 handle 30: netem loss 100%
+      tc filter add dev lo parent 1: protocol ip u32 match ip dst ${API_ADDRESS}/32 flowid 1:3`);
+  }
+
+  /** Ends what {@link arrayAway} did, or was about to do. */
+  async arrayBack(): Promise<void> {
+    await this.linkUp(...PORTALS);
+    await this.arrayVm.sh("tc qdisc del dev lo root 2>/dev/null || true");
   }
 
   #arrayEnd(portal: PortalAddress): string {
