@@ -35,6 +35,9 @@ const MAX_ANONYMOUS_REQUEST = 8_192;
 /** What was sent when the connection was retired has this long to be answered: longer than any reload. */
 const RETIRED_MS = 300_000;
 
+/** Four times what a read may take by default: its answer was lost. */
+const ANSWER_LOST_MS = 60_000;
+
 interface Pending {
   readonly id: number;
   readonly text: string;
@@ -42,6 +45,8 @@ interface Pending {
   readonly context: ErrorContext;
   settled: boolean;
   sent: boolean;
+  /** When it was sent, by the monotonic clock. */
+  sentMs: number;
   resolve(result: unknown): void;
   reject(error: ArrayError): void;
 }
@@ -146,6 +151,7 @@ export class Rpc {
         context,
         settled: false,
         sent: false,
+        sentMs: 0,
         resolve: (result) => settle(() => resolve(result)),
         reject: (error) => settle(() => reject(error)),
       };
@@ -224,6 +230,7 @@ export class Rpc {
           : undefined);
       if (next === undefined) return;
       next.sent = true;
+      next.sentMs = this.#clock.monotonicMs();
       this.#inFlight.set(next.id, next);
       if (next.lane === "write") this.#writesInFlight++;
       this.#socket.send(next.text);
@@ -241,6 +248,18 @@ export class Rpc {
         cause,
       }),
     );
+  }
+
+  /**
+   * Whether a read that nobody waits for any more keeps its place for an answer that will hardly come: with eight of
+   * them the connection would be of no use, and look well. Never while a write is under way: 26 would cancel it.
+   */
+  #isAnswerLost(): boolean {
+    const sentBefore = this.#clock.monotonicMs() - ANSWER_LOST_MS;
+    return this.#writesInFlight === 0 &&
+      [...this.#inFlight.values()].some((pending) =>
+        pending.settled && pending.lane === "read" && pending.sentMs <= sentBefore
+      );
   }
 
   #hear(): void {
@@ -315,6 +334,16 @@ export class Rpc {
           new ArrayError(
             "unreachable",
             `Cannot go on with TrueNAS: it has been silent for ${this.#limits.pingEveryMs} ms`,
+            { outcome: "unknown" },
+          ),
+        );
+        return this.#socket.terminate();
+      }
+      if (this.#isAnswerLost()) {
+        this.#die(
+          new ArrayError(
+            "unreachable",
+            `Cannot go on with TrueNAS: it has not answered a read for ${ANSWER_LOST_MS} ms`,
             { outcome: "unknown" },
           ),
         );

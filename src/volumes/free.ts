@@ -117,23 +117,17 @@ export function tokenFor(storage: Storage, zvol: zvols.Zvol): string {
   return Buffer.from(JSON.stringify(token)).toString("base64url");
 }
 
-/** What else a free obeys. */
-export interface FreeOptions {
-  /**
-   * Whether the volume is to go after all; false ends the free. Asked under the volume's lock: before this node
-   * lets go of the disk, and again right before the first write.
-   */
-  readonly mayGo?: () => Promise<boolean>;
-}
-
 /**
  * Removes what the token names: export first, then the zvol. Once the first write is sent the caller's
  * deadline ends nothing any more; a lost answer is looked up. Repeating it goes on where it stopped.
+ *
+ * @param mayGo whether it is to go after all: asked under the volume's lock, before this node lets go of the
+ *   disk and again right before the first write. Nothing is freed when it says no.
  */
 export async function finishFree(
   storage: Storage,
   token: string,
-  { mayGo = () => Promise.resolve(true) }: FreeOptions = {},
+  mayGo: () => Promise<boolean> = () => Promise.resolve(true),
 ): Promise<null> {
   const plan = readToken(storage, token);
   return await journaledAlone(storage, plan.zvol, async (storage, entry) => {

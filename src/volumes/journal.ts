@@ -101,7 +101,11 @@ const entrySchema = v.object({
   transport: v.picklist(["iscsi", "nvme-tcp"]),
   /** On which array, and in what it is exported there; absent in entries of earlier versions. */
   place: v.optional(
-    v.object({ hosts: v.pipe(v.array(v.string()), v.readonly()), port: v.number(), target: v.string() }),
+    v.object({
+      hosts: v.pipe(v.array(v.string()), v.readonly()),
+      port: v.number(),
+      target: v.string(),
+    }),
   ),
   /** Last component of the path of the zvol that it makes or changes. */
   zvol: v.string(),

@@ -228,11 +228,10 @@ export async function refuseStoppedRename(
     `Cannot ${doing} the volume "${zvol}"`,
     () => readJournal(storage.host),
   );
-  const stopped = entries.find((entry) => {
-    const { details } = entry;
-    return entry.storage === storage.settings.id && whyForeign(storage, entry) === undefined &&
-      (details.op === "rename" || details.op === "create_base") && details.from === zvol;
-  });
+  const stopped = entries.find(({ storage: id, details }) =>
+    id === storage.settings.id && "from" in details &&
+    (details.op === "rename" || details.op === "create_base") && details.from === zvol
+  );
   if (stopped === undefined) return;
   throw new TnblockError(
     "busy",

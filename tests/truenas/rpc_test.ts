@@ -273,6 +273,41 @@ Deno.test("a connection that stays silent after a ping is given up", async () =>
   assert(socket.terminated);
 });
 
+Deno.test("a connection on which the answer to a read was lost is given up, but not under a write", async () => {
+  const { rpc, socket, clock } = start();
+  const read = rpc.call("a.query", [], { deadlineMs: 1_000 });
+  const write = rpc.call("b.create", [], { lane: "write", deadlineMs: 600_000 });
+  const pass = async (times: number) => {
+    for (let tick = 0; tick < times; tick++) {
+      await clock.pass(25_000);
+      socket.pong();
+    }
+  };
+  await clock.pass(1_000);
+  await assertRejects(() => read, "no answer");
+  await pass(4);
+  assert(rpc.isOpen);
+  socket.result("b.create", 1);
+  await write;
+  await pass(1);
+  assertEquals([rpc.isOpen, socket.terminated], [false, true]);
+});
+
+Deno.test("the array's last word is whatever came from it, and nothing that we sent", async () => {
+  const { socket, rpc, clock } = start();
+  assertEquals(rpc.heardMs, 0);
+  await clock.pass(25_000);
+  assertEquals([socket.pings, rpc.heardMs], [1, 0]);
+  socket.pong();
+  assertEquals(rpc.heardMs, 25_000);
+  await clock.pass(10_000);
+  socket.text(`{"jsonrpc":"2.0","method":"collection_update","params":{}}`);
+  assertEquals(rpc.heardMs, 35_000);
+  rpc.close();
+  await clock.pass(10_000);
+  assertEquals(rpc.heardMs, 35_000);
+});
+
 Deno.test("notifications reach their listeners until these stop", () => {
   const { socket, rpc } = start();
   const heard: unknown[] = [];

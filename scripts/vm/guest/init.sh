@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rest of PID 1 in the test VM, started by /sbin/vm-boot: udev, the network, the array's network
 # namespace or the way to that of another machine, and the agent that obeys the test runner. No
-# systemd: this is ready in half the time.
+# systemd unless it is asked for: this is ready in half the time.
 here=/checkout/scripts/vm/guest
 exec </dev/console >/dev/console 2>&1
 
@@ -32,5 +32,6 @@ modprobe -a nvme-tcp iscsi_tcp dm-multipath
 echo "InitiatorName=iqn.1993-08.org.debian:01:$(hostname)" >/etc/iscsi/initiatorname.iscsi
 socat TCP-LISTEN:7000,reuseaddr,fork EXEC:"/bin/bash $here/agent.sh" &
 echo "vm: ready at $(cut -d' ' -f1 /proc/uptime) s"
+! grep -qw vm.systemd /proc/cmdline || . "$here/become_systemd.sh"
 # PID 1 must stay, and reap what it inherits.
 while :; do wait -n || sleep 1; done

@@ -54,7 +54,7 @@ export interface MadeView {
     readonly hasSnapshots: boolean;
   } | undefined;
   readonly named: Named;
-  /** Whether this node has it attached, or used. */
+  /** Whether this node has it attached, or used; of a clone for reading, whether that was since its process ended. */
   readonly isHere: boolean;
 }
 
@@ -70,10 +70,7 @@ export function decideMade(
 ): Verdict<MadeHow> {
   const { details } = entry;
   if (zvol === undefined) return close("nothing of it is there");
-  if (!zvol.isOfOperation) {
-    if (!zvol.isUnmarkedClone) return close("what has its name is another's");
-    return decideUnmarked(entry, zvol, nowMs, settleMs);
-  }
+  if (!zvol.isOfOperation && !zvol.isUnmarkedClone) return close("what has its name is another's");
   if (details.op === "alloc" && details.repeatable) {
     return close("it stays: what is asked for again by its name is found");
   }
@@ -82,9 +79,9 @@ export function decideMade(
     if (!named.isSure) return wait("not all guests' configurations can be read");
     if (zvol.hasSnapshots) return close("it stays: somebody took a snapshot of it");
   }
-  if (isHere && (details.op === "alloc" || details.op === "clone")) {
-    return close("it stays: it is attached on this node");
-  }
+  // What is imported its own process has attached, to write it.
+  if (isHere && details.op !== "import") return close("it stays: it is attached on this node");
+  if (!zvol.isOfOperation) return decideUnmarked(entry, zvol, nowMs, settleMs);
   return act("free", "nobody heard of it");
 }
 
@@ -188,16 +185,19 @@ export interface FreeView {
   /** Whether its export is whole, and made of the rows that were to go. */
   readonly export: "whole" | "other" | "partly";
   readonly named: Named;
+  /** Whether this node has it attached, or used: since the free began, which let go of it. */
+  readonly isHere: boolean;
 }
 
-/** For a free: finished, but never with data that are still whole and in a guest's configuration. */
-export function decideFree({ zvol, export: found, named }: FreeView): Verdict<"finish"> {
+/** For a free: finished, but never with data that are still whole and in somebody's hands. */
+export function decideFree({ zvol, export: found, named, isHere }: FreeView): Verdict<"finish"> {
   if (zvol === "other") return close("what has its name was made since");
   if (zvol === "same" && found === "other") return close("it stays: it was exported anew since");
   if (zvol === "same" && found === "whole") {
     if (named.ever) {
       return close("it stays: nothing was removed, and a guest's configuration names it");
     }
+    if (isHere) return close("it stays: nothing was removed, and it is attached on this node");
     if (!named.isSure) return wait("not all guests' configurations can be read");
   }
   return act("finish", "it had begun");

@@ -1,28 +1,32 @@
 /** Taking back a volume or clone that nobody was told of. */
-import { isDeepStrictEqual } from "node:util";
 import { isAtLeast } from "../../truenas/dialect.ts";
 import * as snapshots from "../../truenas/snapshots.ts";
 import * as zvols from "../../truenas/zvols.ts";
-import { type DiskIdentity, tagOf } from "../../transport/transport.ts";
+import { tagOf } from "../../transport/transport.ts";
 import { attachName, withVolumeLock } from "../attachment.ts";
 import { destroyZvol } from "../destroy.ts";
-import { finishFree, tokenFor } from "../free.ts";
+import { tokenFor } from "../free.ts";
 import { guestsNaming } from "../guests.ts";
-import { readKnownDisk } from "../known_disks.ts";
+import { knownSinceMs } from "../known_disks.ts";
 import { isOfOperation } from "../ownership.ts";
 import { letGoOfReading } from "../remove_reading.ts";
 import { zvolPath } from "../storage.ts";
-import { decideMade, type MadeView } from "./decide.ts";
-import { type DetailsOf, type Ending, endingOf, type Recovery } from "./recovery.ts";
+import { decideMade, type MadeHow, type MadeView, type Verdict } from "./decide.ts";
+import {
+  type DetailsOf,
+  type Ending,
+  endingOf,
+  freeIfStill,
+  isHere,
+  type Recovery,
+} from "./recovery.ts";
 
 type Making = Recovery<DetailsOf<"alloc" | "import" | "clone" | "reading">>;
 
 /** Recovers alloc, import, clone, and the clone for reading a snapshot. */
 export async function recoverMade(recovery: Making): Promise<Ending> {
-  const { storage, entry, details, settleMs } = recovery;
-  const { zvol, view } = await look(recovery);
-  const nowMs = storage.host.now();
-  const verdict = decideMade(entry, view, nowMs, settleMs);
+  const { storage, details } = recovery;
+  const { zvol, verdict } = await decideNow(recovery);
   if (verdict.do !== "act" || zvol === undefined) {
     return endingOf(verdict.do === "act" ? { do: "close", why: "it is gone" } : verdict);
   }
@@ -31,14 +35,34 @@ export async function recoverMade(recovery: Making): Promise<Ending> {
     return {
       outcome: "waits",
       why: verdict.why,
-      keep: { unmarked: { guid: guid ?? null, createdMs, sinceMs: nowMs } },
+      keep: { unmarked: { guid: guid ?? null, createdMs, sinceMs: storage.host.now() } },
     };
   }
-  if (verdict.how === "destroy-unmarked") return await destroyUnmarked(recovery, zvol, verdict.why);
-  if (details.op === "reading") return await removeClone(recovery, details, verdict.why);
-  // Everything is looked at once more under the volume's lock, and compared with this very zvol.
-  await finishFree(recovery.within, tokenFor(storage, zvol));
-  return { outcome: "undone", why: verdict.why };
+  if (verdict.how === "destroy-unmarked") return await destroyUnmarked(recovery, zvol);
+  if (details.op === "reading") return await removeClone(recovery, details);
+  // Compared with this very zvol under the volume's lock.
+  const last = await freeIfStill<Verdict>(
+    recovery.within,
+    tokenFor(storage, zvol),
+    verdict,
+    async () => onlyTo("free", (await decideNow(recovery)).verdict),
+  );
+  return last.do === "act" ? { outcome: "undone", why: last.why } : endingOf(last);
+}
+
+/** What is decided from a look at this moment. */
+async function decideNow(
+  recovery: Making,
+): Promise<{ readonly zvol: zvols.Zvol | undefined; readonly verdict: Verdict<MadeHow> }> {
+  const { storage, entry, settleMs } = recovery;
+  const { zvol, view } = await look(recovery);
+  return { zvol, verdict: decideMade(entry, view, storage.host.now(), settleMs) };
+}
+
+/** What was decided first asks for one way: whatever asks for another one now begins anew later. */
+function onlyTo(how: MadeHow, verdict: Verdict<MadeHow>): Verdict {
+  if (verdict.do !== "act" || verdict.how === how) return verdict;
+  return { do: "wait", why: "it was changed a moment ago" };
 }
 
 async function look(
@@ -64,7 +88,9 @@ async function look(
         hasSnapshots: names.length > 0,
       },
       named: await guestsNaming(storage, { zvol: entry.zvol, tag }),
-      isHere: identity !== undefined && await isHere(storage, entry.zvol, identity),
+      isHere: details.op === "reading"
+        ? await isReadSince(storage, entry, details)
+        : identity !== undefined && await isHere(storage, entry.zvol, identity),
     },
   };
 }
@@ -81,43 +107,39 @@ function isUnmarkedClone(
     zvol.userProperties["tnblock:volume"] === undefined;
 }
 
-async function isHere(
+/** Whether a snapshot was activated by another process than the dead one, which may have done so itself. */
+async function isReadSince(
   storage: Making["storage"],
-  zvol: string,
-  identity: DiskIdentity,
+  { deadMs }: Making["entry"],
+  { of }: DetailsOf<"reading">,
 ): Promise<boolean> {
-  const known = await readKnownDisk(storage, zvol);
-  if (known !== undefined && isDeepStrictEqual(known.identity, identity)) return true;
-  return (await storage.transport.users(identity)).length > 0;
+  if (deadMs === undefined) return false;
+  const sinceMs = await knownSinceMs(storage, attachName({ ...of, tag: undefined }));
+  return sinceMs !== undefined && sinceMs > deadMs;
 }
 
-async function destroyUnmarked(
-  { storage, within, array, entry, details }: Making,
-  seen: zvols.Zvol,
-  why: string,
-): Promise<Ending> {
+async function destroyUnmarked(recovery: Making, seen: zvols.Zvol): Promise<Ending> {
+  const { storage, within, array, entry } = recovery;
   return await withVolumeLock(storage, entry.zvol, async () => {
-    const now = await zvols.read(array, seen.name, storage.deadline.bounds());
-    if (now === undefined || now.guid !== seen.guid || !isUnmarkedClone(array, details, now)) {
+    const now = await decideNow(recovery);
+    const verdict = onlyTo("destroy-unmarked", now.verdict);
+    if (verdict.do !== "act") return endingOf(verdict);
+    if (now.zvol === undefined || now.zvol.guid !== seen.guid) {
       return { outcome: "waits", why: "it was changed a moment ago" };
     }
-    await destroyZvol(within, array, now, storage.undoDeadline());
-    return { outcome: "undone", why };
+    await destroyZvol(within, array, now.zvol, storage.undoDeadline());
+    return { outcome: "undone", why: verdict.why };
   });
 }
 
-async function removeClone(
-  { storage, within, array, entry }: Making,
-  { of, operation }: DetailsOf<"reading">,
-  why: string,
-): Promise<Ending> {
+async function removeClone(recovery: Making, { of }: DetailsOf<"reading">): Promise<Ending> {
+  const { storage, within, array } = recovery;
   return await withVolumeLock(storage, attachName({ ...of, tag: undefined }), async () => {
-    const path = zvolPath(storage, entry.zvol);
-    const now = await zvols.read(array, path, storage.deadline.bounds());
-    if (now === undefined || !isOfOperation(now, operation)) {
-      return { outcome: "closed", why: "what has its name is another's" };
-    }
-    await letGoOfReading(within, array, of, now, storage.undoDeadline());
-    return { outcome: "undone", why };
+    const { zvol, verdict: found } = await decideNow(recovery);
+    const verdict = onlyTo("free", found);
+    if (verdict.do !== "act") return endingOf(verdict);
+    if (zvol === undefined) return endingOf({ do: "close", why: "it is gone" });
+    await letGoOfReading(within, array, of, zvol, storage.undoDeadline());
+    return { outcome: "undone", why: verdict.why };
   });
 }

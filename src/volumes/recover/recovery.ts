@@ -1,9 +1,12 @@
 /** What the ways of recovering share: what they work with, and what they tell. */
+import { isDeepStrictEqual } from "node:util";
+import type { DiskIdentity } from "../../transport/transport.ts";
 import type { Caller } from "../../truenas/caller.ts";
 import type * as zvols from "../../truenas/zvols.ts";
 import { finishFree } from "../free.ts";
 import type { Details, JournalEntry, Op } from "../journal.ts";
 import { madeOf } from "../journaled.ts";
+import { readKnownDisk } from "../known_disks.ts";
 import type { Storage } from "../storage.ts";
 import type { Verdict } from "./decide.ts";
 
@@ -49,10 +52,19 @@ export async function freeIfStill<V extends Verdict>(
   decide: () => Promise<V>,
 ): Promise<V> {
   const decided = { last: first };
-  await finishFree(storage, token, {
-    mayGo: async () => (decided.last = await decide()).do === "act",
-  });
+  await finishFree(storage, token, async () => (decided.last = await decide()).do === "act");
   return decided.last;
+}
+
+/** Whether this node has a volume's disk attached, or uses it. */
+export async function isHere(
+  storage: Storage,
+  zvol: string,
+  identity: DiskIdentity,
+): Promise<boolean> {
+  const known = await readKnownDisk(storage, zvol);
+  if (known !== undefined && isDeepStrictEqual(known.identity, identity)) return true;
+  return (await storage.transport.users(identity)).length > 0;
 }
 
 /** Whether a zvol is the one that the operation began with. */
