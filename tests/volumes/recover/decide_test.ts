@@ -109,7 +109,13 @@ Deno.test("a free is finished but for data that are whole and named, and what wa
     ["close", { zvol: "other", export: "whole", named: NOBODY }],
     ["act", { zvol: "gone", export: "partly", named: NOBODY }],
   ] as const;
-  for (const [expected, view] of cases) assertEquals([view, decideFree(view).do], [view, expected]);
+  for (const [expected, view] of cases) {
+    assertEquals([view, decideFree({ ...view, isHere: false }).do], [view, expected]);
+  }
+  // Attached since: only what is whole still can be of use.
+  const here = { zvol: "same", named: NOBODY, isHere: true } as const;
+  assertEquals(decideFree({ ...here, export: "whole" }).do, "close");
+  assertEquals(decideFree({ ...here, export: "partly" }).do, "act");
 });
 
 Deno.test("a resize ends by the size that is there", () => {
