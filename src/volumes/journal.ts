@@ -210,10 +210,13 @@ export async function removeEntry(host: Host, id: string, durable: boolean): Pro
   await host.files.remove(fileOf(id), { durable });
 }
 
+/** Who gives a lock back, or ends, has not quite let go of it at that moment: the socket behind it closes later. */
+const LET_GO_MS = 500;
+
 /** Takes the lock that an operation holds while it runs; undefined when it does. */
 export async function lockEntry(host: Host, id: string): Promise<(() => void) | undefined> {
   try {
-    return await host.lock(`journal-${id}`, { deadlineMs: 0 });
+    return await host.lock(`journal-${id}`, { deadlineMs: LET_GO_MS });
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ETIMEDOUT") return undefined;
     throw error;
