@@ -266,9 +266,10 @@ async function check(
   was: unknown,
 ): Promise<void> {
   let recovered = await recover(place);
-  // The sockets behind a dead process's locks close a moment later: then it looks as if it still ran.
-  for (let again = 0; again < 20 && recovered.some(isRunning); again++) {
-    recovered = await recover(place);
+  // The sockets behind a dead process's locks close a moment later: then it looks as if it still ran. The daemon
+  // looks again, too.
+  for (let again = 0; again < 20 && (await openEntries(place)).length > 0; again++) {
+    recovered = [...recovered, ...await recover(place)];
   }
   const told = recovered.map(({ outcome, why }) => `${outcome}: ${why}`);
   const all = { ...seen, told };
@@ -287,5 +288,3 @@ async function check(
     throw new Error(`${JSON.stringify(all)}: ${error}`);
   });
 }
-
-const isRunning = ({ outcome }: { readonly outcome: string }) => outcome === "running";
