@@ -12,7 +12,6 @@ import { chmod, lstat, mkdir, rename, unlink } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { posix } from "node:path";
 import process from "node:process";
-import { setImmediate } from "node:timers";
 import {
   type Host,
   HostError,
@@ -203,15 +202,11 @@ function write(socket: Socket, text: string, gone: AbortSignal): Promise<boolean
     }
     // On a socket that breaks meanwhile not every runtime calls back.
     socket.once("close", lost);
-    // In a turn of its own: bun was seen to lose as many bytes at the head of what is written as a TLS socket that
-    // was closed in the same turn had still to send.
-    setImmediate(() =>
-      socket.write(text, (error) => {
-        socket.off("close", lost);
-        // A caller that is quick has read it and left by now.
-        resolve(!error);
-      })
-    );
+    socket.write(text, (error) => {
+      socket.off("close", lost);
+      // A caller that is quick has read it and left by now.
+      resolve(!error);
+    });
   });
 }
 
