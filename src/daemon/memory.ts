@@ -275,7 +275,7 @@ export class Memory implements StorageMemory {
     host.wait(READ_MS, over.signal).then(() => deadline.expire(tooLong(storage)), () => {});
     let error: TnblockError | undefined;
     try {
-      const session = await within(link.session(deadline), deadline);
+      const session = await link.session(deadline);
       this.#session = session;
       await this.#follow(session, deadline);
       const array = countedCaller(session, host, onArrayCall);

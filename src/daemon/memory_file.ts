@@ -8,6 +8,7 @@ import type { MemorizedStorage } from "../pve/hook.ts";
 import type { VolumeExport } from "../transport/transport.ts";
 import type { Zvol } from "../truenas/zvols.ts";
 import type { Found } from "./memory_picture.ts";
+import { arrayPlace } from "../volumes/array_place.ts";
 
 /** Bytes of the dataset. */
 export interface Space {
@@ -80,9 +81,9 @@ function fileOf(storage: MemorizedStorage, part: number): string {
 
 /** What tells whether a file is about the array, dataset and export place that the storage has now. */
 export function placeOf({ settings, clusterId }: Pick<MemorizedStorage, "settings" | "clusterId">) {
-  const { api, dataset, transport } = settings;
-  const place = transport.kind === "iscsi" ? transport.targetIqn : transport.subsystemNqn;
-  return JSON.stringify([clusterId, api.hosts, api.port, dataset, transport.kind, place]);
+  const { hosts, port, target } = arrayPlace(settings);
+  const { dataset, transport } = settings;
+  return JSON.stringify([clusterId, hosts, port, dataset, transport.kind, target]);
 }
 
 /** Reads what was kept; undefined when there is nothing, or it is of another place, or damaged. */
