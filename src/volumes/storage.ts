@@ -79,7 +79,7 @@ export async function undoing<T>(
     if (!(error instanceof TnblockError)) throw error;
     throw new TnblockError(error.code, `${error.message} (left behind: ${left.join(", ")})`, {
       cause: error,
-      hint: [error.hint, "Run tnblock cleanup-orphans once the array answers again"]
+      hint: [error.hint, "The tnblock daemon sees to it once the array answers again"]
         .filter((part) => part !== undefined).join(". "),
     });
   }

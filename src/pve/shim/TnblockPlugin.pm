@@ -641,8 +641,8 @@ sub alloc_image {
     return $class->_new_volname('alloc_image', $storeid, $scfg, $args, $vmid);
 }
 
-# Takes the exports away inside the storage lock. The returned code destroys the data; PVE runs it
-# in a task of its own, after the lock.
+# Inside the storage lock: refuses what must not be freed, and lets go of the disk on this node. The
+# returned code takes export and data away; PVE runs it in a task of its own, after the lock.
 sub free_image {
     my ($class, $storeid, $scfg, $volname, $is_base, $format) = @_;
     my $args = { _volume($volname), isBase => $is_base ? \1 : \0 };
