@@ -140,26 +140,30 @@ async function runSuites(suites: readonly VmSuite[]): Promise<void> {
   for (const [kernelArguments, group] of kinds) {
     const interruption = new AbortController();
     const machines: Machine[] = [];
+    const boots: Promise<unknown>[] = [];
     const stopAll = async () => {
       // The second machine's wires end in the first.
       for (const machine of machines.toReversed()) await machine.stop();
     };
     const interrupted = () => {
       interruption.abort();
-      stopAll().then(() => Deno.exit(130));
+      // A machine that is booting is stopped by its own boot, which the signal ends.
+      Promise.allSettled(boots).then(stopAll).then(() => Deno.exit(130));
     };
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       Deno.addSignalListener(signal, interrupted);
     }
     try {
       const boot = async (wiredTo?: Machine) => {
-        const machine = await bootMachine({
+        const booting = bootMachine({
           image,
           lifetimeSeconds: LIFETIME_SECONDS,
           kernelArguments: kernelArguments === "" ? [] : kernelArguments.split(" "),
           signal: interruption.signal,
           ...wiredTo === undefined ? {} : { wiredTo },
         });
+        boots.push(booting);
+        const machine = await booting;
         machines.push(machine);
         return machine;
       };

@@ -160,7 +160,9 @@ defaults {
   user_friendly_names no
   no_path_retry queue
 }
-blacklist { devnode "^(loop|vd)" }
+blacklist {
+  devnode "^(loop|vd)"
+}
 END
     multipathd >/dev/null 2>&1 </dev/null`);
   await vm.until("multipathd show status");
