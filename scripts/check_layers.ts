@@ -15,7 +15,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // The simulator is evidence only as far as it does not know the client.
   simulator: ["common"],
   demo: ["common", "host", "pve", "simulator"],
-  cli: ["common", "host", "pve", "daemon", "simulator", "demo"],
+  // One folder per tool; a tool knows no other one.
+  install: ["common", "host", "pve", "daemon"],
+  setup: ["common", "host", "truenas", "transport", "volumes", "pve", "daemon"],
+  doctor: ["common", "host", "truenas", "transport", "volumes", "pve", "daemon"],
+  orphans: ["common", "host", "truenas", "transport", "volumes", "pve", "daemon"],
+  migrate: ["common", "host", "truenas", "transport", "volumes", "pve", "daemon"],
+  cli: [
+    ...["common", "host", "pve", "daemon", "simulator", "demo"],
+    ...["install", "setup", "doctor", "orphans", "migrate"],
+  ],
   // src/main.ts
   ".": ["common", "host", "cli"],
 };
@@ -23,6 +32,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Packages that only the named files may import. */
 const ONLY_IN: readonly { readonly specifier: RegExp; readonly files: RegExp }[] = [
   { specifier: /^(commander|@commander-js\/.*)$/, files: /^cli\/framework\.ts$/ },
+  { specifier: /^@clack\/prompts$/, files: /^cli\/asker\.ts$/ },
+  { specifier: /^@bomb\.sh\/tab/, files: /^cli\/completions\.ts$/ },
   { specifier: /^ws$/, files: /^(truenas\/socket|simulator\/[^/]+)\.ts$/ },
   { specifier: /^selfsigned$/, files: /^simulator\// },
   {

@@ -36,6 +36,10 @@ export const EXIT = {
   inUse: 5,
   unreachable: 6,
   timeout: 7,
+  /** Some of several things failed; warnings only, where they count. */
+  partly: 8,
+  /** `doctor` found errors. */
+  findings: 10,
   interrupted: 130,
 } as const;
 

@@ -22,7 +22,7 @@ export function formatBytes(bytes: number): string {
 }
 
 /** Names come from arrays and kernels: no control character of theirs reaches the terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
