@@ -33,6 +33,9 @@ const BACKLOG = 1024;
 /** How long an answered caller may take to close; then it is taken for one that has read the answer. */
 const FAREWELL_MS = 5_000;
 
+/** Bytes of an answer that a caller must have read before its time begins anew. */
+const PIECE = 64 * 1024;
+
 /** Time for connections that the kernel has made already, when no more are wanted. */
 const LAST_CALLERS_MS = 50;
 
@@ -50,7 +53,7 @@ export function linuxLocal(root: Root): Pick<Host, "serveLocal" | "askLocal"> {
         if (open.size >= options.maxConnections && !leaveOut(silent)) {
           socket.on("error", () => {});
           socket.end(options.full);
-          socket.setTimeout(FAREWELL_MS, () => socket.destroy());
+          destroyAfter(socket, FAREWELL_MS);
           return;
         }
         open.add(socket);
@@ -153,13 +156,9 @@ function serve(socket: Socket, options: ServeOptions, onLine: (line: LocalLine) 
   let size = 0;
   let isWhole = false;
   const gone = new AbortController();
-  // Not the socket's own timer, which begins anew with each byte.
-  const tooLate = setTimeout(() => socket.destroy(), options.lineDeadlineMs);
+  const stop = destroyAfter(socket, options.lineDeadlineMs);
   socket.on("error", () => gone.abort());
-  socket.on("close", () => {
-    clearTimeout(tooLate);
-    gone.abort();
-  });
+  socket.on("close", () => gone.abort());
   // A caller that has what it wants closes; one that shuts down its half has gone as well.
   socket.on("end", () => {
     gone.abort();
@@ -176,23 +175,54 @@ function serve(socket: Socket, options: ServeOptions, onLine: (line: LocalLine) 
     socket.off("data", onData);
     // Read on, or the end of the caller is never seen.
     socket.resume();
-    clearTimeout(tooLate);
+    stop();
     onLine({
       text: size > options.maxLine ? undefined : Buffer.concat(chunks).toString("utf8"),
       gone: gone.signal,
-      take: async () => await write(socket, TAKEN, gone.signal) && !gone.signal.aborted,
-      answer: (text) => {
-        // This one begins anew with what is read of the answer.
-        socket.setTimeout(options.lineDeadlineMs, () => socket.destroy());
-        return reply(socket, text, gone.signal);
-      },
+      take: async () =>
+        await write(socket, TAKEN, options.lineDeadlineMs, gone.signal) && !gone.signal.aborted,
+      answer: (text) => reply(socket, text, options.lineDeadlineMs, gone.signal),
     });
   };
   socket.on("data", onData);
 }
 
-/** Writes; false when the caller had gone before. */
-function write(socket: Socket, text: string, gone: AbortSignal): Promise<boolean> {
+/**
+ * Destroys a socket after `ms`, unless the returned function is called first. Not by the socket's own timer: that
+ * begins anew with each byte, and bun's never ends while something waits to be written (oven-sh/bun#42403).
+ */
+function destroyAfter(socket: Socket, ms: number): () => void {
+  if (socket.destroyed) return () => {};
+  const timer = setTimeout(() => socket.destroy(), ms);
+  const stop = () => {
+    clearTimeout(timer);
+    socket.off("close", stop);
+  };
+  socket.once("close", stop);
+  return stop;
+}
+
+/**
+ * Writes, piece by piece; false when the caller had gone before, or has not made room for a piece within
+ * `pieceMs`, in which case the socket is destroyed.
+ */
+async function write(
+  socket: Socket,
+  text: string,
+  pieceMs: number,
+  gone: AbortSignal,
+): Promise<boolean> {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; at += PIECE) {
+    const stop = destroyAfter(socket, pieceMs);
+    const isWritten = await writePiece(socket, bytes.subarray(at, at + PIECE), gone);
+    stop();
+    if (!isWritten) return false;
+  }
+  return true;
+}
+
+function writePiece(socket: Socket, piece: Uint8Array, gone: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
     const lost = () => resolve(false);
     if (gone.aborted || socket.destroyed) {
@@ -202,7 +232,7 @@ function write(socket: Socket, text: string, gone: AbortSignal): Promise<boolean
     }
     // On a socket that breaks meanwhile not every runtime calls back.
     socket.once("close", lost);
-    socket.write(text, (error) => {
+    socket.write(piece, (error) => {
       socket.off("close", lost);
       // A caller that is quick has read it and left by now.
       resolve(!error);
@@ -214,18 +244,23 @@ function write(socket: Socket, text: string, gone: AbortSignal): Promise<boolean
  * Writes the answer and waits until the caller has closed. A caller that dies with the answer unread resets
  * the connection, and one that could not pass it on says anything else before it closes: false, both.
  */
-async function reply(socket: Socket, text: string, gone: AbortSignal): Promise<boolean> {
+async function reply(
+  socket: Socket,
+  text: string,
+  pieceMs: number,
+  gone: AbortSignal,
+): Promise<boolean> {
   let isRead = true;
   socket.once("error", () => isRead = false);
   socket.once("data", () => isRead = false);
-  if (!await write(socket, text, gone)) {
+  if (!await write(socket, text, pieceMs, gone)) {
     socket.destroy();
     return false;
   }
   socket.end();
   return await new Promise((resolve) => {
     const done = () => resolve(isRead);
-    socket.setTimeout(FAREWELL_MS, () => socket.destroy());
+    destroyAfter(socket, FAREWELL_MS);
     if (socket.destroyed) done();
     else socket.once("close", done);
   });
@@ -257,7 +292,7 @@ function closer(
     },
     close: async () => {
       server.close();
-      await Promise.all([...silent].map((socket) => write(socket, farewell, NEVER)));
+      await Promise.all([...silent].map((socket) => write(socket, farewell, FAREWELL_MS, NEVER)));
       for (const socket of open) socket.destroy();
     },
   };

@@ -58,29 +58,41 @@ const HINT = "Start the tnblock daemon, which needs one login for all commands, 
  * @throws LoginsUsedUp `rate-limited` when there is none left, with the time until the next.
  */
 export async function drawLogin(host: Host, array: string, bounds: Bounds): Promise<void> {
+  await withState(host, array, bounds, oneLess);
+}
+
+/**
+ * Looks whether a login would be allowed, and takes none: whoever has to be refused need not connect first.
+ *
+ * @throws LoginsUsedUp as {@link drawLogin} does.
+ */
+export async function requireLogin(host: Host, array: string): Promise<void> {
+  // The file is replaced as a whole: reading needs no lock.
+  oneLess(await readState(host, namesOf(array).file), host.now());
+}
+
+function oneLess(state: State, now: number): State {
   const inSeconds = (ms: number) => Math.ceil(ms / 1000);
-  await withState(host, array, bounds, (state, now) => {
-    const locked = lockedForMs(state.lockedAt, now);
-    if (locked > 0) {
-      throw new LoginsUsedUp(
-        `Cannot log in to TrueNAS: it had too many logins from this node, and takes the next one in ${
-          inSeconds(locked)
-        } s`,
-        HINT,
-        locked,
-      );
-    }
-    const { left, at } = refill(state, now);
-    if (left >= 1) return { left: left - 1, at };
-    const wait = (1 - left) * REFILL_MS;
+  const locked = lockedForMs(state.lockedAt, now);
+  if (locked > 0) {
     throw new LoginsUsedUp(
-      `Cannot log in to TrueNAS: this node has used up its logins, the next one is free in ${
-        inSeconds(wait)
+      `Cannot log in to TrueNAS: it had too many logins from this node, and takes the next one in ${
+        inSeconds(locked)
       } s`,
       HINT,
-      wait,
+      locked,
     );
-  });
+  }
+  const { left, at } = refill(state, now);
+  if (left >= 1) return { left: left - 1, at };
+  const wait = (1 - left) * REFILL_MS;
+  throw new LoginsUsedUp(
+    `Cannot log in to TrueNAS: this node has used up its logins, the next one is free in ${
+      inSeconds(wait)
+    } s`,
+    HINT,
+    wait,
+  );
 }
 
 /** The array has just refused a login as one too many: no process of the node tries before it is over. */
@@ -95,18 +107,27 @@ async function withState(
   bounds: Bounds,
   change: (state: State, now: number) => State,
 ): Promise<void> {
-  const name = `logins-${createHash("sha256").update(array).digest("hex").slice(0, 16)}`;
-  const file = `/run/tnblock/${name}.json`;
+  const { name, file } = namesOf(array);
   const release = await attempt("Cannot log in to TrueNAS", () => host.lock(name, bounds));
   try {
-    const text = await host.files.readText(file);
-    const parsed = v.safeParse(stateSchema, text === undefined ? undefined : parseJson(text));
-    const now = host.now();
-    const state = parsed.success ? parsed.output : { left: BURST, at: now };
-    await host.files.replaceText(file, JSON.stringify(change(state, now)), 0o600);
+    const state = await readState(host, file);
+    await host.files.replaceText(file, JSON.stringify(change(state, host.now())), 0o600);
   } finally {
     release();
   }
+}
+
+/** Where the state for an array is kept: the name of its lock, and its file. */
+function namesOf(array: string): { readonly name: string; readonly file: string } {
+  const name = `logins-${createHash("sha256").update(array).digest("hex").slice(0, 16)}`;
+  return { name, file: `/run/tnblock/${name}.json` };
+}
+
+/** What is kept for an array; a full budget when nothing readable is. */
+async function readState(host: Host, file: string): Promise<State> {
+  const text = await host.files.readText(file);
+  const parsed = v.safeParse(stateSchema, text === undefined ? undefined : parseJson(text));
+  return parsed.success ? parsed.output : { left: BURST, at: host.now() };
 }
 
 function parseJson(text: string): unknown {

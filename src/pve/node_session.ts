@@ -8,7 +8,7 @@ import { readBootId } from "../truenas/boot_id.ts";
 import { openRestSession } from "../truenas/rest_session.ts";
 import { openSession, type Session, type SessionOptions } from "../truenas/session.ts";
 import type { Trust } from "../truenas/socket.ts";
-import { drawLogin, noteLockOut } from "./login_budget.ts";
+import { drawLogin, noteLockOut, requireLogin } from "./login_budget.ts";
 
 /** What opening a session needs of the node. */
 export interface SessionPlace {
@@ -61,8 +61,10 @@ export async function openNodeSession(
   if (api.transport === "rest") {
     return await openRestSession({ ...options, loginDeadlineMs: bounds.deadlineMs });
   }
-  const remembered = dialectOf(await host.files.readText(place.dialectFile));
   const array = `${api.hosts[0]}:${api.port}`;
+  // Drawn when the array has been reached; without one left it is not even connected to.
+  if (place.limitLogins) await requireLogin(host, array);
+  const remembered = dialectOf(await host.files.readText(place.dialectFile));
   const session = await openSession({
     ...options,
     loginBudget: async () => {
