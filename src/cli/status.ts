@@ -9,8 +9,11 @@ import { EXIT } from "./framework.ts";
 import { findingsOf, type NoDaemon, verdictOf } from "./status_findings.ts";
 import { renderStatus } from "./status_view.ts";
 
-/** The daemon bounds its own look: this is for one that hangs. */
-const ASK_MS = 10_000;
+/** A daemon that lives takes a request at once: this is for one that hangs. */
+const TAKEN_MS = 2_000;
+
+/** The daemon bounds its own look at the node (`state_source.ts`) by less. */
+const ASK_MS = 7_000;
 
 /** Bytes; ten thousand disks fit. */
 const MAX_ANSWER = 16 * 1024 * 1024;
@@ -64,9 +67,15 @@ async function readState(host: Host): Promise<{ state: State; noDaemon?: NoDaemo
 
 async function askDaemon(host: Host): Promise<State> {
   const request = { protocol: 1, id: STATUS_METHOD, method: STATUS_METHOD, deadlineMs: ASK_MS };
+  let isTaken = false;
   const text = await host.askLocal(DAEMON_SOCKET, JSON.stringify(request), {
+    takenMs: TAKEN_MS,
     deadlineMs: ASK_MS,
     maxLine: MAX_ANSWER,
+    onTaken: () => isTaken = true,
+  }).catch((error) => {
+    if (error instanceof HostError && error.code === "ETIMEDOUT") throw hangs(isTaken);
+    throw error;
   });
   let answer: { ok?: unknown; result?: unknown; error?: { code?: string; message?: string } };
   try {
@@ -80,28 +89,38 @@ async function askDaemon(host: Host): Promise<State> {
   throw new TnblockError("host-fault", `the daemon does not tell how it is: ${message}`);
 }
 
+function hangs(isTaken: boolean): TnblockError {
+  const seconds = (isTaken ? ASK_MS : TAKEN_MS) / 1000;
+  const what = isTaken ? "has not answered" : "has not taken a request";
+  return new TnblockError(
+    "timeout",
+    `the daemon hangs: it is there, and ${what} for ${seconds} s`,
+    {
+      hint: `${LOOK}, then systemctl restart tnblock`,
+    },
+  );
+}
+
+const LOOK = "journalctl -u tnblock -e";
+
 /** @throws TnblockError `denied`. */
 function whyNot(error: unknown): NoDaemon {
-  const look = "journalctl -u tnblock -e";
   if (!(error instanceof HostError)) {
     const { message, hint } = asTnblockError(error);
-    return { text: message, fix: hint ?? look };
+    return { text: message, fix: hint ?? LOOK };
   }
   switch (error.code) {
     case "ENOENT":
     case "ECONNREFUSED":
-      return { text: "the daemon is not running", fix: `systemctl start tnblock, then ${look}` };
+      return { text: "the daemon is not running", fix: `systemctl start tnblock, then ${LOOK}` };
     case "EACCES":
       throw new TnblockError("denied", "Cannot ask the daemon: only root may", {
         hint: "Run it as root",
         cause: error,
       });
-    case "ETIMEDOUT":
-      return {
-        text: `the daemon has not answered within ${ASK_MS / 1000} s`,
-        fix: `${look}, then systemctl restart tnblock`,
-      };
+    case "EPERM":
+      return { text: error.message, fix: "Remove it, then run systemctl restart tnblock" };
     default:
-      return { text: error.message, fix: look };
+      return { text: error.message, fix: LOOK };
   }
 }

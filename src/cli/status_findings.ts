@@ -111,7 +111,8 @@ function arrayFindings({ id, array, memory }: StorageState): Finding[] {
 }
 
 function portalFindings({ id, portals }: StorageState, { time }: State): Finding[] {
-  const lost = portals.filter(({ state }) => state !== "live");
+  // What the daemon has not looked at yet it will connect: no reason to worry anybody.
+  const lost = portals.filter(({ state }) => state !== "live" && state !== "unseen");
   if (lost.length === 0) return [];
   const each = lost.map(({ address, state, since, error }) => {
     const how = state === "missing" ? "is not connected" : "is being reconnected";

@@ -28,6 +28,7 @@ export function renderStatus(
       : storageTable(state, findings, width),
     arrayTable(state, width),
     portalTable(state, width),
+    unseenLines(state, width),
     lastErrors(state, width),
     findingLines(findings, width),
   ];
@@ -39,7 +40,8 @@ function headLines({ daemon, node, time, journal }: State): string[] {
   const inJournal = open === 0 ? [] : [`${open} in the journal`];
   if (daemon === null) {
     return [
-      [`tnblock on ${node}: no daemon; this is what the node shows`, ...inJournal].join(", "),
+      [`tnblock on ${node}: nothing from a daemon; this is what the node shows`, ...inJournal]
+        .join(", "),
     ];
   }
   const { requests } = daemon;
@@ -119,6 +121,15 @@ function portalTable({ storages, time }: State, width: number): string {
     ])
   );
   return rows.length === 0 ? "" : fitted(head, rows, width, ["INTERFACE", "SPEED", "FOR"]);
+}
+
+/** In the first seconds of a daemon nothing is wrong yet, and nothing right. */
+function unseenLines({ storages }: State, width: number): string {
+  return storages.flatMap(({ id, portals }) => {
+    const unseen = portals.filter(({ state }) => state === "unseen").map(({ address }) => address);
+    if (unseen.length === 0) return [];
+    return [wrapped(`${id}: not looked at yet, and not connected: ${unseen.join(", ")}`, width)];
+  }).join("");
 }
 
 /** The newest failure of each storage. */

@@ -1,6 +1,7 @@
 /** The daemon: holds sessions and memories, and answers hooks out of them until it is told to end. */
+import { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
-import type { Host } from "../host/host.ts";
+import { type Host, HostError } from "../host/host.ts";
 import type { ArrayCall, HookWorld } from "../pve/hook.ts";
 import { ArrayLinks } from "./array_link.ts";
 import { Counters } from "./counters.ts";
@@ -11,7 +12,7 @@ import { Memories } from "./memories.ts";
 import type { MemoryTiming } from "./memory_agenda.ts";
 import { writeMetrics } from "./metrics_file.ts";
 import { type RecoveryTask, startRecovery } from "./recovery.ts";
-import { type RequestLog, serve, type Serving } from "./serve.ts";
+import { DAEMON_SOCKET, type RequestLog, serve, type Serving } from "./serve.ts";
 import { processUse } from "./process_use.ts";
 import { STATUS_METHOD } from "./state.ts";
 import { StateSource } from "./state_source.ts";
@@ -100,6 +101,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     requestLog: options.requestLog,
     onAnswered: (request) => counters.answered(request),
     own: new Map([[STATUS_METHOD, state]]),
+  }).catch(async (error) => {
+    await memories.stop();
+    links.close();
+    throw notServed(error);
   });
   const lag = measureLoopLag(host);
   const recovery = startRecovery({ host, log, storages, ...options.recoveryTiming });
@@ -122,4 +127,19 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       await serving.close();
     },
   };
+}
+
+/** Why nobody can be served, with what to do about it: a socket that nobody listens on has been replaced already. */
+function notServed(error: unknown): unknown {
+  if (!(error instanceof HostError)) return error;
+  const remedy = error.code === "EADDRINUSE"
+    ? "Another daemon runs: systemctl status tnblock"
+    : error.code === "EEXIST"
+    ? `Look at what lies there, and remove it: rm ${DAEMON_SOCKET}`
+    : undefined;
+  if (remedy === undefined) return error;
+  return new TnblockError("host-fault", `Cannot start the daemon: ${error.message}`, {
+    hint: remedy,
+    cause: error,
+  });
 }

@@ -11,6 +11,7 @@ import type { Caller } from "../truenas/caller.ts";
 import type { Pool } from "../truenas/pools.ts";
 import type { ArrayEvent, Session } from "../truenas/session.ts";
 import { unexported } from "../volumes/list.ts";
+import { readJournal } from "../volumes/journal.ts";
 import type { StorageMemory, VolumeListing } from "../volumes/memory.ts";
 import type { StorageStatus } from "../volumes/status.ts";
 import { decideNext, type MemoryTiming, periodOf, STORM_MS } from "./memory_agenda.ts";
@@ -309,14 +310,24 @@ export class Memory implements StorageMemory {
     const beganMs = this.#now();
     const read = await readWhole(storage, array, deadline);
     const endMs = this.#now();
-    const stayed = this.#content.takeAll(read.found, began, endMs);
+    const stayed = new Set(this.#content.takeAll(read.found, began, endMs));
     this.#all = { endMs, tookMs: endMs - beganMs };
     this.#isKept = false;
     this.#space = read.parent;
     this.#pool = read.pool;
     this.#fault = faultOf(storage, read);
-    const lost = new Set(unexported(storage, this.#content.listing()));
-    this.#voice.sayUnexported(stayed.filter((path) => lost.has(path)));
+    const lost = unexported(storage, this.#content.listing()).filter((path) => stayed.has(path));
+    const underWay = lost.length === 0 ? new Set<string>() : await this.#underWay();
+    this.#voice.sayUnexported(lost, underWay, endMs);
+  }
+
+  /** Full paths that an operation of this node is making or changing; none when the journal cannot be read. */
+  async #underWay(): Promise<Set<string>> {
+    const { host, settings: { dataset } } = this.#parts.storage;
+    const { entries } = await readJournal(host).catch(() => ({ entries: [] }));
+    return new Set(
+      entries.filter((entry) => entry.dataset === dataset).map(({ zvol }) => this.#pathOf(zvol)),
+    );
   }
 
   async #readSome(array: Caller, deadline: Deadline): Promise<void> {

@@ -3,11 +3,19 @@ import type { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
 import { classOf } from "./memory_trust.ts";
 
+/**
+ * A volume that nothing exports may be one that another node makes just now: its writes wait for each other in a
+ * burst, and each is a reload of the array. In milliseconds.
+ */
+const MAKING_MS = 60_000;
+
 /** The log of one storage's memory. */
 export class Voice {
   #trouble: string | undefined;
   #unfollowed = "";
   #unexported = "";
+  /** Since when each volume has been without export, by the monotonic clock. */
+  #unexportedSince: ReadonlyMap<string, number> = new Map();
   #isUnkept = false;
 
   constructor(readonly log: Log, readonly storage: string) {}
@@ -42,14 +50,30 @@ export class Voice {
     );
   }
 
-  /** Says which volumes PVE cannot be told of, because nothing exports them: they must not vanish in silence. */
-  sayUnexported(paths: readonly string[]): void {
-    const text = [...paths].sort().join(", ");
+  /**
+   * Says which volumes PVE cannot be told of, because nothing exports them: they must not vanish in silence. What is
+   * being made is none of them: what {@link underWay} names, and what has not been so for long.
+   *
+   * @param paths those that two reads of everything have shown to be so.
+   * @param underWay those that the node's own journal has open; it says by itself what becomes of them.
+   * @param nowMs of the monotonic clock.
+   */
+  sayUnexported(
+    paths: readonly string[],
+    underWay: ReadonlySet<string>,
+    nowMs: number,
+  ): void {
+    const since = this.#unexportedSince;
+    this.#unexportedSince = new Map(paths.map((path) => [path, since.get(path) ?? nowMs]));
+    const lost = [...this.#unexportedSince].filter(([path, sinceMs]) =>
+      nowMs - sinceMs >= MAKING_MS && !underWay.has(path)
+    ).map(([path]) => path).sort();
+    const text = lost.join(", ");
     if (text === this.#unexported) return;
     this.#unexported = text;
-    if (paths.length === 0) return;
-    const names = paths.slice(0, 5).join(", ") +
-      (paths.length > 5 ? ` and ${paths.length - 5} more` : "");
+    if (lost.length === 0) return;
+    const names = lost.slice(0, 5).join(", ") +
+      (lost.length > 5 ? ` and ${lost.length - 5} more` : "");
     this.log.warning(`not listed, because nothing exports them: ${names}`);
   }
 

@@ -191,8 +191,9 @@ function storageMetrics(storages: State["storages"]): string[] {
     gauge(
       "tnblock_portal_up",
       "Whether this node is connected to the portal.",
+      // An alert for what nobody has looked at yet would come with each start.
       storages.flatMap(({ id, portals }) =>
-        portals.map(({ address, state }): Sample => [
+        portals.filter(({ state }) => state !== "unseen").map(({ address, state }): Sample => [
           { storage: id, portal: address },
           Number(state === "live"),
         ])

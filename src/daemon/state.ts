@@ -57,7 +57,8 @@ const memorySchema = v.object({
 const portalSchema = v.object({
   /** `ADDR:PORT`, IPv6 in brackets. */
   address: v.string(),
-  state: v.picklist(["live", "recovering", "missing"]),
+  /** `unseen`: not connected, and the daemon has only just begun to look. */
+  state: v.picklist(["live", "recovering", "missing", "unseen"]),
   since: unknown(time),
   error: unknown(v.string()),
   /** The node's own interface that leads to it, and how fast that is. */

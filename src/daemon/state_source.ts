@@ -8,7 +8,7 @@ import { formatPortal } from "../common/portal.ts";
 import type { Host } from "../host/host.ts";
 import { outgoing } from "../host/outgoing.ts";
 import type { HookWorld } from "../pve/hook.ts";
-import type { StorageSection } from "../pve/storage_cfg.ts";
+import { STORAGE_CFG, type StorageSection } from "../pve/storage_cfg.ts";
 import { NAMESPACES_LIMIT } from "../transport/numbers.ts";
 import { readJournal } from "../volumes/journal.ts";
 import type { Storage } from "../volumes/storage.ts";
@@ -131,12 +131,27 @@ export class StateSource {
   }
 
   async #look(): Promise<NodePart> {
-    const sections = await this.#storages.sections();
+    const sections = await this.#sections();
     const kept = new Map(this.#daemon?.keeper.state().map((one) => [one.storage, one]));
     const storages = await Promise.all(
       sections.map((section) => this.#storage(section, kept.get(section.id))),
     );
     return { storages, storagesError: null };
+  }
+
+  /** That there are no storages, and that nobody knows which there are, are two things. */
+  async #sections(): Promise<StorageSection[]> {
+    const unknown = (why: string, cause?: unknown) =>
+      new TnblockError("host-fault", `Cannot tell which storages this node has: ${why}`, {
+        hint: "Look whether /etc/pve is there: systemctl status pve-cluster",
+        cause,
+      });
+    const sections = await this.#storages.sections().catch((error: unknown) => {
+      throw unknown(error instanceof Error ? error.message : String(error), error);
+    });
+    if (sections.length > 0) return sections;
+    if (await this.#world.host.files.status(STORAGE_CFG) !== undefined) return [];
+    throw unknown(`there is no ${STORAGE_CFG}`);
   }
 
   async #storage(
@@ -160,7 +175,7 @@ export class StateSource {
     const report = this.#daemon?.memories.of(storage)?.report();
     const link = this.#daemon?.links.find(settings.api)?.state();
     const [portals, disks] = await Promise.all([
-      portalsHere(storage, kept),
+      portalsHere(storage, kept, this.#daemon !== undefined && kept?.lastRoundMs === undefined),
       kept?.lastRoundMs === undefined ? disksHere(storage) : keptDisks(kept),
     ]);
     const ways = await outgoing(
@@ -228,10 +243,15 @@ function daemonState(parts: DaemonParts, host: Host): NonNullable<State["daemon"
 
 type BarePortal = Omit<PortalDocument, "interface" | "bytesPerSecond">;
 
-/** As they are now; the keeper's last look, which tells since when, may be some seconds old. */
+/**
+ * As they are now; the keeper's last look, which tells since when, may be some seconds old.
+ *
+ * @param isNew whether the daemon has not looked yet, and so has connected nothing that was not wanted.
+ */
 async function portalsHere(
   storage: Storage,
   kept: KeeperState | undefined,
+  isNew: boolean,
 ): Promise<BarePortal[]> {
   const found = await storage.transport.portals();
   return found.map(({ portal, state }) => {
@@ -239,7 +259,7 @@ async function portalsHere(
     const seen = kept?.portals.find((one) => one.address === address && one.state === state);
     return {
       address,
-      state,
+      state: isNew && state === "missing" ? "unseen" : state,
       since: seen === undefined ? null : isoOf(seen.sinceMs),
       error: seen?.error ?? null,
     };

@@ -5,7 +5,8 @@
  */
 import type { HostFiles } from "../host/host.ts";
 
-const STORAGE_CFG = "/etc/pve/storage.cfg";
+/** PVE's own file; it is there as soon as the file system of the cluster is. */
+export const STORAGE_CFG = "/etc/pve/storage.cfg";
 
 /** A section of type `tnblock`, its values as they stand in the file. */
 export interface StorageSection {

@@ -112,3 +112,19 @@ export async function startHook(
   await writer.close();
   return child;
 }
+
+/** The section of an NVMe/TCP storage on a simulator. */
+// deno-lint-ignore no-explicit-any
+export function nvmeConfig(ready: any): Record<string, unknown> {
+  return {
+    type: "tnblock",
+    "tnb-api-host": ready.host,
+    "tnb-api-port": ready.port,
+    "tnb-api-user": ready.user,
+    "tnb-tls-fingerprint": ready.fingerprint,
+    "tnb-dataset": ready.dataset,
+    "tnb-transport-mode": "nvme-tcp",
+    "tnb-subsystem-nqn": ready.subsystemNqn,
+    "tnb-portals": ready.portals.nvme.join(","),
+  };
+}

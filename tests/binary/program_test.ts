@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { BINARY, run, SimulatorProcess, startHook } from "./program.ts";
+import { BINARY, nvmeConfig, run, SimulatorProcess, startHook } from "./program.ts";
 
 async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "tnblock-binary-" });
@@ -8,22 +8,6 @@ async function inFolder(work: (folder: string) => Promise<void>): Promise<void> 
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-}
-
-/** The section of an NVMe/TCP storage on a simulator. */
-// deno-lint-ignore no-explicit-any
-function nvmeConfig(ready: any): Record<string, unknown> {
-  return {
-    type: "tnblock",
-    "tnb-api-host": ready.host,
-    "tnb-api-port": ready.port,
-    "tnb-api-user": ready.user,
-    "tnb-tls-fingerprint": ready.fingerprint,
-    "tnb-dataset": ready.dataset,
-    "tnb-transport-mode": "nvme-tcp",
-    "tnb-subsystem-nqn": ready.subsystemNqn,
-    "tnb-portals": ready.portals.nvme.join(","),
-  };
 }
 
 Deno.test("the binary obeys neither a stranger's bunfig.toml nor his .env", async () => {

@@ -1,3 +1,4 @@
+import { createServer, type Socket } from "node:net";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { formatSeconds } from "../../src/cli/age.ts";
 import { runStatus } from "../../src/cli/status.ts";
@@ -7,8 +8,9 @@ import { TnblockError } from "../../src/common/error.ts";
 import type { State } from "../../src/daemon/state.ts";
 import { type Host, HostError } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
+import { DAEMON_SOCKET } from "../../src/daemon/serve.ts";
 import { DAEMON, disk, LINK, portal, state, storage } from "../daemon/state_examples.ts";
-import { statusDaemon, writeStorageCfg } from "../daemon/state_support.ts";
+import { daemonIn, statusDaemon, writeStorageCfg } from "../daemon/state_support.ts";
 import { withNode } from "../support/node_folder.ts";
 import { Place, TRANSPORTS } from "../support/place.ts";
 
@@ -185,6 +187,15 @@ Deno.test("portals of a node without a daemon may be unconnected because nobody 
   assertEquals(verdictOf(findingsOf(told, { version: VERSION })), "degraded");
 });
 
+Deno.test("portals that a new daemon has not looked at yet are told, and nothing to see to", () => {
+  const portals = [portal("10.0.0.1:4420", { state: "unseen", since: null })];
+  const told = state({ storages: [storage({ portals, disks: [] })] });
+  assertEquals(texts(told), []);
+  const text = renderStatus(told, [], 80);
+  assert(/^san +ok +0\/1 /m.test(text), text);
+  assert(text.includes("san: not looked at yet, and not connected: 10.0.0.1:4420"), text);
+});
+
 const troubled = state({
   daemon: {
     ...DAEMON,
@@ -307,6 +318,18 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+Deno.test("a daemon that has only just begun is well", async () => {
+  await using place = await Place.start("nvme-tcp");
+  await writeStorageCfg(place);
+  await using daemon = await statusDaemon(place, { version: VERSION });
+  await daemon.ask("list_images");
+
+  const { status, text } = await run(daemon.host, false);
+
+  assertEquals(status, 0, text);
+  assert(/^san +127\.0\.0\.1:\d+ +unseen /m.test(text), text);
+});
+
 Deno.test("an array that cannot be reached ends it with 6", async () => {
   await using place = await Place.start("nvme-tcp");
   await writeStorageCfg(place, { san: { "tnb-api-port": 9 } });
@@ -334,8 +357,95 @@ Deno.test("without a daemon it says so, what to do, and what the node shows", as
 
 Deno.test("a node without storages is told so", async () => {
   await withNode(undefined, async ({ host }) => {
+    await host.files.replaceText("/etc/pve/storage.cfg", "dir: local\n\tpath /var/lib/vz\n", 0o644);
     const { text } = await run(host, false);
     assert(text.includes("No storage of type tnblock is configured for this node"), text);
+  });
+});
+
+for (
+  const [name, make, reason] of [
+    ["gone", () => Promise.resolve(), "there is no /etc/pve/storage.cfg"],
+    [
+      "unreadable",
+      (host: Host) => host.files.makeDirectory("/etc/pve/storage.cfg", 0o755),
+      'Cannot read "/etc/pve/storage.cfg"',
+    ],
+  ] as const
+) {
+  Deno.test(`a node whose storage.cfg is ${name} is not well, with a daemon and without`, async () => {
+    await withNode(undefined, async ({ host, directory }) => {
+      await make(host);
+      const without = await run(host, true);
+      await using daemon = await daemonIn(directory);
+      const beside = await run(daemon.host, true);
+      for (const { status, text } of [without, beside]) {
+        const { findings, storages } = JSON.parse(text);
+        assertEquals([status, storages], [1, []]);
+        const [found] = findings.slice(-1);
+        assert(found.text.startsWith("Cannot tell which storages this node has: "), found.text);
+        assert(found.text.includes(reason), found.text);
+        assertEquals(found.fix, "Look whether /etc/pve is there: systemctl status pve-cluster");
+      }
+    });
+  });
+}
+
+Deno.test("a daemon that hangs costs two seconds, and is told from one that is not there", async () => {
+  await withNode(undefined, async ({ host, directory }) => {
+    await host.files.makeDirectory("/run/tnblock", 0o755);
+    // The kernel takes connections for it.
+    const server = createServer({ pauseOnConnect: true }, (socket) => held.push(socket));
+    const held: Socket[] = [];
+    await new Promise<void>((ready) =>
+      server.listen(`${directory}/run/tnblock/daemon.sock`, () => ready())
+    );
+    await Deno.chmod(`${directory}/run/tnblock/daemon.sock`, 0o600);
+    try {
+      const start = performance.now();
+      const { status, text } = await run(host, false);
+      const ms = performance.now() - start;
+      assertEquals(status, 1);
+      assert(
+        text.includes("the daemon hangs: it is there, and has not taken a request for 2 s"),
+        text,
+      );
+      assert(ms > 1_900 && ms < 5_000, `${ms} ms`);
+    } finally {
+      for (const socket of held) socket.destroy();
+      await new Promise((closed) => server.close(closed));
+    }
+  });
+});
+
+Deno.test("a socket that a dead daemon left is in nobody's way", async () => {
+  await withNode(undefined, async ({ host, directory }) => {
+    await host.files.replaceText("/etc/pve/storage.cfg", "", 0o644);
+    await host.files.makeDirectory("/run/tnblock", 0o755);
+    // The runtime removes the name that it was made by.
+    const server = Deno.listen({ transport: "unix", path: `${directory}/socket` });
+    await Deno.link(`${directory}/socket`, directory + DAEMON_SOCKET);
+    server.close();
+    assert((await Deno.lstat(directory + DAEMON_SOCKET)).isSocket);
+    await using daemon = await daemonIn(directory, { version: VERSION });
+    const { status, text } = await run(daemon.host, false);
+    assertEquals(status, 0, text);
+  });
+});
+
+Deno.test("what is no socket where the daemon's is to be keeps it from starting, and says what to do", async () => {
+  await withNode(undefined, async ({ host, directory }) => {
+    await host.files.replaceText(DAEMON_SOCKET, "", 0o644);
+    const error = await assertRejects(() => daemonIn(directory));
+    assertInstanceOf(error, TnblockError);
+    assertEquals([error.message, error.hint], [
+      `Cannot start the daemon: Cannot listen on ${directory}${DAEMON_SOCKET}: it is no socket`,
+      `Look at what lies there, and remove it: rm ${DAEMON_SOCKET}`,
+    ]);
+    const { status, text } = await run(host, false);
+    assertEquals(status, 1);
+    assert(text.includes("it is no socket"), text);
+    assert(text.includes("fix: Remove it, then run systemctl restart tnblock"), text);
   });
 });
 
@@ -349,7 +459,7 @@ for (
     ],
     ["tells something else", '{"id":"x","ok":true,"result":{"schemaVersion":9}}', "versions"],
     ["takes no more", '{"id":null,"ok":false,"error":{"code":"busy","message":"full"}}', "full"],
-    ["says nothing", new HostError("ETIMEDOUT", "late"), "has not answered within 10 s"],
+    ["says nothing", new HostError("ETIMEDOUT", "late"), "the daemon hangs: it is there"],
     ["breaks off", new HostError("ECONNRESET", "it was closed"), "it was closed"],
     ["is not root's", new HostError("EPERM", "it belongs to user 7"), "it belongs to user 7"],
   ] as const

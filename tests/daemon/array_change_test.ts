@@ -19,17 +19,7 @@ async function withDaemon(
   });
   try {
     await run(async (method, args = {}) => {
-      const request = {
-        protocol: 1,
-        id: "t",
-        method,
-        storage: "san",
-        config: place.config(),
-        args,
-        deadlineMs: 30_000,
-        node: host.nodeName,
-        pveApi: 13,
-      };
+      const request = place.request(method, args, { deadlineMs: 30_000 });
       const text = await host.askLocal(DAEMON_SOCKET, `${JSON.stringify(request)}\n`, {
         deadlineMs: 60_000,
         maxLine: 1 << 20,

@@ -103,17 +103,7 @@ class Linked implements AsyncDisposable {
     onReply: () => void = () => {},
   ): Promise<Reply> {
     const { place, host, links } = this;
-    const request = {
-      protocol: 1,
-      id: "t",
-      method,
-      storage: "san",
-      config: place.config(config),
-      args,
-      deadlineMs,
-      node: "pve1",
-      pveApi: 13,
-    };
+    const request = place.request(method, args, { config, deadlineMs });
     const { reply, settled } = answer(JSON.stringify(request), {
       host,
       log: lineLog((line) => place.log.push(line), () => 2),

@@ -78,17 +78,7 @@ export async function keptNode(place: Place, periodMs = NEVER_MS): Promise<KeptN
       return state;
     },
     must: async (method, args = {}, how = {}) => {
-      const request = {
-        protocol: 1,
-        id: "t",
-        method,
-        storage: how.storage ?? "san",
-        config: place.config(how.config),
-        args,
-        deadlineMs: how.deadlineMs ?? 20_000,
-        node: place.nodes.keys().next().value,
-        pveApi: 13,
-      };
+      const request = place.request(method, args, { deadlineMs: 20_000, ...how });
       const text = await real.askLocal(DAEMON_SOCKET, JSON.stringify(request), {
         deadlineMs: 60_000,
         maxLine: 1 << 26,

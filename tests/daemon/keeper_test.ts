@@ -287,7 +287,6 @@ both(
     await eventually(async () => {
       node.calls.length = node.efforts.length = 0;
       await node.keeper.round();
-      await new Promise((resolve) => setTimeout(resolve, 100));
       assertEquals([node.calls, node.efforts], [[], []]);
     });
   },

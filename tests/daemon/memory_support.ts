@@ -2,6 +2,7 @@
 import { lineLog } from "../../src/common/log.ts";
 import { startDaemon } from "../../src/daemon/daemon.ts";
 import type { MemoryTiming } from "../../src/daemon/memory_agenda.ts";
+import { STATUS_METHOD } from "../../src/daemon/state.ts";
 import { DAEMON_SOCKET } from "../../src/daemon/serve.ts";
 import type { Host } from "../../src/host/host.ts";
 import { linuxHost } from "../../src/host/linux.ts";
@@ -20,6 +21,8 @@ export interface TestDaemon extends AsyncDisposable {
   ask(method: string, args?: Record<string, unknown>, options?: AskOptions): Promise<Reply>;
   // deno-lint-ignore no-explicit-any
   must(method: string, args?: Record<string, unknown>, options?: AskOptions): Promise<any>;
+  /** Reads of the array that were begun for the one storage, which must stand in storage.cfg. */
+  reads(): Promise<number>;
   /** Names of the volumes that it lists. */
   listed(): Promise<string[]>;
 }
@@ -48,17 +51,11 @@ export async function daemonOn(
     args: Record<string, unknown> = {},
     how: AskOptions = {},
   ): Promise<Reply> => {
-    const request = {
-      protocol: 1,
-      id: "t",
-      method,
-      storage: how.storage ?? "san",
-      config: place.config(how.config),
-      args,
-      deadlineMs: how.deadlineMs ?? 20_000,
-      node: node?.name ?? place.nodes.keys().next().value,
-      pveApi: 13,
-    };
+    const request = place.request(method, args, {
+      deadlineMs: 20_000,
+      ...(options.node === undefined ? {} : { node: options.node }),
+      ...how,
+    });
     const text = await real.askLocal(DAEMON_SOCKET, JSON.stringify(request), {
       deadlineMs: 60_000,
       maxLine: 1 << 26,
@@ -78,6 +75,7 @@ export async function daemonOn(
     },
     ask,
     must,
+    reads: async () => (await must(STATUS_METHOD)).storages[0].memory.reads,
     listed: async () =>
       (await must("list_images")).map((row: { volid: string }) => row.volid.replace(/^san:/, ""))
         .sort(),

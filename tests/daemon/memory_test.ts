@@ -1,12 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { Place, TRANSPORTS } from "../support/place.ts";
 import { daemonOn, eventually, QUICK } from "./memory_support.ts";
+import { writeStorageCfg } from "./state_support.ts";
 
 for (const transport of TRANSPORTS) {
   const test = (name: string, run: () => Promise<void>) => Deno.test(`${transport}: ${name}`, run);
 
   test("what this node makes and frees is listed at once, and listing costs the array nothing", async () => {
     await using place = await Place.start(transport);
+    await writeStorageCfg(place);
     await using daemon = await daemonOn(place);
     assertEquals(await daemon.listed(), []);
     const args = { vmid: 100, format: "raw", sizeKiB: 65536 };
@@ -18,11 +20,11 @@ for (const transport of TRANSPORTS) {
     assertEquals(await daemon.listed(), [second]);
     // The events of all that have been seen by now, or will be.
     await eventually(async () => {
+      const reads = await daemon.reads();
       daemon.calls.length = 0;
       await daemon.listed();
       await daemon.must("status");
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      assertEquals(daemon.calls, []);
+      assertEquals([daemon.calls, await daemon.reads()], [[], reads]);
     });
     const [row] = await daemon.must("list_images", { vmid: 100 });
     assertEquals([row.volid, row.size, row.vmid], [`san:${second}`, 65536 * 1024, 100]);

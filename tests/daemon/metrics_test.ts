@@ -9,7 +9,7 @@ import { type NodeFolder, withNode } from "../support/node_folder.ts";
 import { Place } from "../support/place.ts";
 import { parseMetrics } from "../support/prometheus.ts";
 import { eventually } from "./memory_support.ts";
-import { DAEMON, LINK, state, storage } from "./state_examples.ts";
+import { DAEMON, LINK, portal, state, storage } from "./state_examples.ts";
 import { statusDaemon, writeStorageCfg } from "./state_support.ts";
 
 const TEXTFILE = "/var/lib/prometheus/node-exporter/tnblock.prom";
@@ -228,4 +228,13 @@ Deno.test("a running daemon writes what Prometheus can read, and no key", async 
     assertEquals(valuesOf(families, "tnblock_portals_configured"), { "storage=san": 2 });
     assert(!text.includes(place.simulator.ready.apiKey));
   });
+});
+
+Deno.test("a portal that nobody has looked at yet raises no alert", () => {
+  const portals = [portal("10.0.0.1:4420"), portal("10.0.0.2:4420", { state: "unseen" })];
+  const families = parsed({ storages: [storage({ portals })] });
+  assertEquals(valuesOf(families, "tnblock_portal_up"), {
+    "storage=san portal=10.0.0.1:4420": 1,
+  });
+  assertEquals(valuesOf(families, "tnblock_portals_configured"), { "storage=san": 2 });
 });

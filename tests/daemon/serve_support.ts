@@ -44,17 +44,8 @@ export class Caller {
 
 /** A request line. */
 export function requestLine(place: Place, method: string, args: Record<string, unknown>): string {
-  return JSON.stringify({
-    protocol: 1,
-    id: "7f3a",
-    method,
-    storage: "san",
-    config: place.config(),
-    args,
-    deadlineMs: 30_000,
-    node: "pve1",
-    pveApi: 13,
-  }) + "\n";
+  const request = place.request(method, args, { deadlineMs: 30_000 });
+  return `${JSON.stringify({ ...request, id: "7f3a" })}\n`;
 }
 
 /** Serves the socket of a place. */
@@ -92,13 +83,7 @@ export async function serviceOn(
     },
     call: (method, args = {}) =>
       new Caller(`${place.directory}${DAEMON_SOCKET}`, requestLine(place, method, args)),
-    idle: async () => {
-      const end = performance.now() + 20_000;
-      while (serving.underWay() > 0) {
-        if (performance.now() > end) throw new Error("the service does not come to rest");
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-    },
+    idle: () => serving.idle(),
     [Symbol.asyncDispose]: async () => {
       await serving.drain(20_000);
       links.close();

@@ -21,12 +21,12 @@ export async function writeStorageCfg(
   await Deno.writeTextFile(`${place.directory}/etc/pve/storage.cfg`, text.join("\n"));
 }
 
-/** Starts a daemon on the first node. */
-export async function statusDaemon(
-  place: Place,
+/** Starts a daemon on the node below a folder. */
+export async function daemonIn(
+  directory: string,
   options: Partial<DaemonOptions> = {},
-): Promise<StatusDaemon> {
-  const host = linuxHost({ root: place.directory });
+): Promise<{ readonly host: Host; readonly daemon: Daemon } & AsyncDisposable> {
+  const host = linuxHost({ root: directory });
   const daemon = await startDaemon({
     host,
     log: silentLog,
@@ -34,6 +34,15 @@ export async function statusDaemon(
     limitLogins: false,
     ...options,
   });
+  return { host, daemon, [Symbol.asyncDispose]: () => daemon.stop() };
+}
+
+/** Starts a daemon on the first node. */
+export async function statusDaemon(
+  place: Place,
+  options: Partial<DaemonOptions> = {},
+): Promise<StatusDaemon> {
+  const { host, daemon } = await daemonIn(place.directory, options);
   return new StatusDaemon(place, host, daemon);
 }
 
@@ -43,15 +52,7 @@ export class StatusDaemon implements AsyncDisposable {
 
   /** The answer line. */
   line(method: string, args: Record<string, unknown> = {}): Promise<string> {
-    const request = {
-      protocol: 1,
-      id: "t",
-      method,
-      storage: "san",
-      config: this.place.config(),
-      args,
-      node: "pve1",
-    };
+    const request = this.place.request(method, args);
     return this.host.askLocal(DAEMON_SOCKET, JSON.stringify(request), {
       deadlineMs: 45_000,
       maxLine: 1 << 26,

@@ -163,17 +163,7 @@ for (const transport of TRANSPORTS) {
   test("an import that nobody hears of is taken back", async () => {
     await using place = await Place.start(transport);
     const { reply, settled, undelivered } = answer(
-      JSON.stringify({
-        protocol: 1,
-        id: "t",
-        method: "volume_import_prepare",
-        storage: "san",
-        config: place.config(),
-        args: { vmid: 100, size: SIZE },
-        deadlineMs: 45_000,
-        node: "pve1",
-        pveApi: 13,
-      }),
+      JSON.stringify(place.request("volume_import_prepare", { vmid: 100, size: SIZE })),
       {
         host: linuxHost({ root: place.directory }),
         log: lineLog((line) => place.log.push(line), () => 2),

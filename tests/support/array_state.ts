@@ -93,17 +93,7 @@ export async function askInVain(
   method: string,
   args: Record<string, unknown>,
 ): Promise<boolean> {
-  const request = {
-    protocol: 1,
-    id: "t",
-    method,
-    storage: "san",
-    config: place.config(),
-    args,
-    deadlineMs: 45_000,
-    node: "pve1",
-    pveApi: 13,
-  };
+  const request = place.request(method, args);
   const { reply, settled, undelivered } = answer(JSON.stringify(request), {
     host: linuxHost({ root: place.directory }),
     log: lineLog((line) => place.log.push(line), () => 2),

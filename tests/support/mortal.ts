@@ -42,6 +42,20 @@ export async function askUntilDeath(
   return await process.ask(method, args);
 }
 
+/**
+ * Asks the hook in a process that dies when all is done: right before its answer leaves, or right after, when
+ * nobody can tell whether it arrived.
+ */
+export async function askAndDie(
+  place: Place,
+  method: string,
+  args: Record<string, unknown>,
+  moment: "before" | "after",
+): Promise<Reply | undefined> {
+  const process = new MortalProcess(place, undefined, undefined, moment);
+  return (await process.ask(method, args)).reply;
+}
+
 /** Recovers in a process that dies at a write; tells whether it lived to its end. */
 export async function recoverUntilDeath(place: Place, death: Death): Promise<boolean> {
   return await new MortalProcess(place, death, undefined).recover();
@@ -62,6 +76,7 @@ class MortalProcess {
     readonly place: Place,
     readonly death: Death | undefined,
     node: string | undefined,
+    readonly atAnswer?: "before" | "after",
   ) {
     const at = node === undefined ? place.nodes.values().next().value : place.node(node);
     this.#name = at?.name ?? "";
@@ -69,23 +84,17 @@ class MortalProcess {
   }
 
   async ask(method: string, args: Record<string, unknown>): Promise<Life> {
-    const request = {
-      protocol: 1,
-      id: "t",
-      method,
-      storage: "san",
-      config: this.place.config(),
-      args,
-      deadlineMs: 45_000,
-      node: this.#name,
-      pveApi: 13,
-    };
-    const { reply, settled } = answer(JSON.stringify(request), this.#world());
+    const request = this.place.request(method, args, { node: this.#name });
+    const { reply, settled, delivered } = answer(JSON.stringify(request), this.#world());
     const told = await Promise.race([
       reply.then(({ text }) => JSON.parse(text) as Reply),
       this.#killed(),
     ]);
-    if (told !== undefined) await settled;
+    if (this.atAnswer === "after") this.#kill();
+    else if (told !== undefined) {
+      await delivered();
+      await settled;
+    }
     (await this.#session)?.close();
     return { reply: told, writes: this.#writes };
   }
@@ -137,9 +146,13 @@ class MortalProcess {
 
   #host(host: Host): Host {
     const wrapped = this.#wrap(host);
+    const replaceText: typeof host.files.replaceText = async (path, ...rest) => {
+      if (this.atAnswer === "before" && path.endsWith(".told")) this.#kill();
+      else await host.files.replaceText(path, ...rest);
+    };
     return {
       ...wrapped,
-      files: this.#wrap(host.files),
+      files: this.#wrap({ ...host.files, replaceText }),
       // Not async: a clock, random numbers and constants.
       now: () => host.now(),
       monotonicMs: () => host.monotonicMs(),

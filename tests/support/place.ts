@@ -113,7 +113,10 @@ export class Place implements AsyncDisposable {
       ...simulated,
       dataSide: () =>
         nodes.size === 1 ? player : sharedArray([...nodes.values()].map((node) => node.player)),
-      onExchange: schema.onExchange,
+      onExchange: (exchange) => {
+        schema.onExchange(exchange);
+        simulated.onExchange?.(exchange);
+      },
     });
     const place = new Place(
       transport,
@@ -170,6 +173,25 @@ export class Place implements AsyncDisposable {
     };
   }
 
+  /** What the hook is asked with, on its standard input or over the daemon's socket. */
+  request(
+    method: string,
+    args: Record<string, unknown> = {},
+    { config, deadlineMs = 45_000, node, storage = "san" }: Omit<AskOptions, "root"> = {},
+  ) {
+    return {
+      protocol: 1,
+      id: "t",
+      method,
+      storage,
+      config: this.config(config),
+      args,
+      deadlineMs,
+      node: node ?? this.nodes.keys().next().value,
+      pveApi: 13,
+    };
+  }
+
   /** Asks the hook; waits until nothing is under way any more. */
   async ask(
     method: string,
@@ -185,28 +207,18 @@ export class Place implements AsyncDisposable {
   /** Asks the hook; the reply and the end of all work come apart. */
   begin(method: string, args: Record<string, unknown> = {}, options: AskOptions = {}): Asked {
     const node = options.node === undefined ? undefined : this.node(options.node);
-    const { deadlineMs = 45_000 } = options;
+    const request = this.request(method, args, options);
+    const { deadlineMs } = request;
     const host = linuxHost({ root: options.root ?? node?.directory ?? this.directory });
     const passed = Promise.withResolvers<void>();
     const wait = (ms: number, signal?: AbortSignal) =>
       ms === deadlineMs
         ? Promise.race([host.wait(ms, signal), passed.promise])
         : host.wait(ms, signal);
-    const request = {
-      protocol: 1,
-      id: "t",
-      method,
-      storage: options.storage ?? "san",
-      config: this.config(options.config),
-      args,
-      deadlineMs,
-      node: node?.name ?? this.nodes.keys().next().value,
-      pveApi: 13,
-    };
     if (this.through === "daemon") {
       return this.#askDaemon(host, options.root ?? node?.directory ?? this.directory, request);
     }
-    const { reply, settled } = answer(JSON.stringify(request), {
+    const { reply, settled, delivered } = answer(JSON.stringify(request), {
       host: { ...host, wait },
       log: lineLog((line) => this.log.push(line), () => 2),
       setDebugLevel: () => {},
@@ -216,7 +228,7 @@ export class Place implements AsyncDisposable {
     return {
       reply: reply.then(({ text }) => JSON.parse(text) as Reply),
       giveUp: passed.resolve,
-      settled,
+      settled: Promise.all([delivered(), settled]),
     };
   }
 

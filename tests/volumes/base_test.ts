@@ -1,16 +1,8 @@
 /** What a base is spared, and that nothing else gets the name of one. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { arrayState } from "../support/array_state.ts";
-import { Place, TRANSPORTS } from "../support/place.ts";
-
-function both(name: string, run: (place: Place) => Promise<void>): void {
-  for (const transport of TRANSPORTS) {
-    Deno.test(`${transport}: ${name}`, async () => {
-      await using place = await Place.start(transport);
-      await run(place);
-    });
-  }
-}
+import { both } from "../support/both.ts";
+import type { Place } from "../support/place.ts";
 
 const makeBase = async (place: Place): Promise<string> =>
   await place.must("create_base", { volname: await place.alloc() });

@@ -1,24 +1,12 @@
 /** What the tests about a volume's whole life share: places, guests on other nodes, and stopped renames. */
 import { assertEquals } from "@std/assert";
-import { Place, type PlaceOptions, TRANSPORTS } from "../support/place.ts";
+import type { Place } from "../support/place.ts";
 import { zvolNames } from "./snapshot_support.ts";
+
+export { both } from "../support/both.ts";
 
 /** A cluster of two. */
 export const NODES = ["pve1", "pve2"];
-
-/** Over both transports. */
-export function both(
-  name: string,
-  run: (place: Place) => Promise<void>,
-  options: PlaceOptions = {},
-): void {
-  for (const transport of TRANSPORTS) {
-    Deno.test(`${transport}: ${name}`, async () => {
-      await using place = await Place.start(transport, { release: "25.10", ...options });
-      await run(place);
-    });
-  }
-}
 
 /** Puts a guest that runs on the second node into the cluster's configurations. */
 export async function runsElsewhere(place: Place, vmid: number, volname: string): Promise<void> {

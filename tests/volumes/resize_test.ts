@@ -1,22 +1,10 @@
 /** Growing a volume: on the array, on this node online and offline, and on a node that comes later. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { planGrowth } from "../../src/volumes/size.ts";
-import { Place, type PlaceOptions, TRANSPORTS } from "../support/place.ts";
+import { both } from "../support/both.ts";
+import { Place } from "../support/place.ts";
 
 const MIB = 1024 * 1024;
-
-function both(
-  name: string,
-  run: (place: Place) => Promise<void>,
-  options: PlaceOptions = {},
-): void {
-  for (const transport of TRANSPORTS) {
-    Deno.test(`${transport}: ${name}`, async () => {
-      await using place = await Place.start(transport, options);
-      await run(place);
-    });
-  }
-}
 
 /** Bytes that the kernel of a node knows the volume's disk to have. */
 async function sizeHere(place: Place, volname: string, node?: string): Promise<number> {

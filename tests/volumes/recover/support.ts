@@ -1,21 +1,13 @@
 /** What the tests about the journal and recovery share. */
 import { assert, assertEquals } from "@std/assert";
-import { askUntilDeath, type Death } from "../../support/mortal.ts";
-import { Place, type PlaceOptions, TRANSPORTS } from "../../support/place.ts";
+import type { HookWorld } from "../../../src/pve/hook.ts";
+import { recoverStorage } from "../../../src/volumes/recover/recover.ts";
+import type { Seen } from "../../../src/volumes/recover/settle.ts";
+import { askUntilDeath, type Death, openPlace } from "../../support/mortal.ts";
+import type { Place } from "../../support/place.ts";
 import { zvolNames } from "../snapshot_support.ts";
 
-export function both(
-  name: string,
-  run: (place: Place) => Promise<void>,
-  options: PlaceOptions = {},
-): void {
-  for (const transport of TRANSPORTS) {
-    Deno.test(`${transport}: ${name}`, async () => {
-      await using place = await Place.start(transport, { release: "25.10", ...options });
-      await run(place);
-    });
-  }
-}
+export { both } from "../../support/both.ts";
 
 export const ALLOC = { vmid: 100, format: "raw", sizeKiB: 65536 };
 
@@ -54,4 +46,31 @@ export async function volnameOf(place: Place, zvol: string): Promise<string> {
   const row = rows.find(({ volid }) => volid.includes(`vol-${zvol}-`));
   assert(row !== undefined);
   return row.volid.slice("san:".length);
+}
+
+/** As long as a write may take. */
+export const SETTLE_MS = 300_000;
+
+/** Recovery as one daemon does it, over many passes; time goes on when it is told to. */
+export class Watching {
+  readonly #seen = new Map<string, Seen>();
+
+  constructor(private readonly place: Place) {}
+
+  /** One pass, after a time. */
+  async pass(afterMs = 0, world: Partial<HookWorld> = {}): Promise<string[]> {
+    for (const [id, { unmarked, ...seen }] of this.#seen) {
+      this.#seen.set(id, {
+        ...seen,
+        deadSinceMs: seen.deadSinceMs - afterMs,
+        ...(unmarked && { unmarked: { ...unmarked, sinceMs: unmarked.sinceMs - afterMs } }),
+      });
+    }
+    const storage = await openPlace(this.place, undefined, world);
+    try {
+      return outcomes(await recoverStorage(storage, { settleMs: SETTLE_MS, seen: this.#seen }));
+    } finally {
+      await storage.close();
+    }
+  }
 }
