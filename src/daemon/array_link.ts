@@ -1,6 +1,6 @@
 /** All links of the node: one for each array and key, whatever the number of storages on it. */
 import { createHash } from "node:crypto";
-import type { Deadline } from "../common/deadline.ts";
+import { Deadline } from "../common/deadline.ts";
 import type { TnblockError } from "../common/error.ts";
 import type { ApiSettings } from "../common/storage_settings.ts";
 import type { Log } from "../common/log.ts";
@@ -12,7 +12,7 @@ import { parseAddress } from "../truenas/address.ts";
 import type { Session } from "../truenas/session.ts";
 import { ArrayLink } from "./link.ts";
 import type { LinkDriver } from "./link_driver.ts";
-import type { LinkState, LinkTimes } from "./link_state.ts";
+import { LINK_TIMES, type LinkState, type LinkTimes, whyAway } from "./link_state.ts";
 
 export type { ArrayLink } from "./link.ts";
 export type { LinkState } from "./link_state.ts";
@@ -23,6 +23,10 @@ const CONNECT_MS = 10_000;
 const BOOT_ID_MS = 5_000;
 /** An API that does not answer a question about ourselves for so long is not well. */
 const ASK_MS = 15_000;
+/** An array that was away is tried for the sake of a guest's start no more often than this ... */
+const TRY_AGAIN_MS = 10_000;
+/** ... and is waited for no longer: a session takes 1 to 2 s at worst where all is well, mostly a few ms. */
+const MOMENT_MS = 2_000;
 /** Calls that may wait on one session: those of as many requests as the daemon's socket takes. */
 const MAX_QUEUED = 8_192;
 /** Numbers for the jitter. */
@@ -43,12 +47,35 @@ export class ArrayLinks implements SharedSessions {
   /** When the authority's file that a link last failed with was written. */
   readonly #authorities = new WeakMap<ArrayLink, number>();
 
+  /** When a link that was away was last tried for the sake of somebody who can do without. */
+  readonly #tried = new WeakMap<ArrayLink, number>();
+
   constructor(readonly place: LinkPlace) {}
 
   async session(api: ApiSettings, deadline: Deadline): Promise<Session> {
     const link = this.link(api);
     if (await this.#isTrustChanged(link, api)) link.retryNow();
     return await link.session(deadline);
+  }
+
+  /**
+   * Why the array is known not to answer: there has been no session for longer than a request would wait for one.
+   * A guest that starts is a reason to try again, now and then, whatever the back-off.
+   */
+  async away(api: ApiSettings): Promise<TnblockError | undefined> {
+    const { host } = this.place;
+    const link = this.find(api);
+    if (link === undefined) return undefined;
+    const patienceMs = this.place.times?.patienceMs ?? LINK_TIMES.patienceMs;
+    const before = whyAway(link.state(), patienceMs, host.monotonicMs());
+    if (before === undefined) return undefined;
+    const triedMs = this.#tried.get(link) ?? -Infinity;
+    if (host.monotonicMs() - triedMs >= TRY_AGAIN_MS) {
+      this.#tried.set(link, host.monotonicMs());
+      link.retryNow();
+      await link.session(new Deadline(host, MOMENT_MS)).catch(() => {});
+    }
+    return whyAway(link.state(), patienceMs, host.monotonicMs());
   }
 
   /** The link for these settings, when there is one. */

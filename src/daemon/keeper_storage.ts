@@ -14,6 +14,7 @@ import type { Storage } from "../volumes/storage.ts";
 import { checkLink, letGoOfGone, mendPaths } from "../volumes/tidy.ts";
 import { type HeldHere, lookEverywhere } from "../volumes/tidy_look.ts";
 import type { StorageUpkeep } from "../volumes/upkeep.ts";
+import { renewVerified } from "../volumes/verified_disks.ts";
 import {
   decideSteps,
   type Failures,
@@ -40,6 +41,8 @@ const LOOK_MS = 10_000;
 const STEP_MS = 20_000;
 /** Failures are forgotten after this, when nobody tried the step again. */
 const FORGET_MS = 900_000;
+/** Between two looks at what is known for when the API is away: it is renewed every hour. */
+const RENEW_LOOK_MS = 600_000;
 /** Names that are remembered; a node has a few hundred. */
 const MOST_NAMES = 20_000;
 
@@ -68,6 +71,7 @@ export class StorageKeeper implements StorageUpkeep {
   #working: Promise<void> | undefined;
   #open: OpenStorage | undefined;
   #isStopped = false;
+  #renewedMs = -Infinity;
 
   constructor(parts: StorageKeeperParts) {
     this.#parts = parts;
@@ -158,6 +162,7 @@ export class StorageKeeper implements StorageUpkeep {
         if (state === "live") this.#failures.delete(stepKey({ kind: "connect", subject }));
       }
       this.#seeHeld(held, strays, nowMs);
+      await this.#renew(storage, nowMs);
       this.#lastLook = { ms: nowMs, epochMs: this.#parts.host.now() };
       return decideSteps({
         portals,
@@ -170,6 +175,19 @@ export class StorageKeeper implements StorageUpkeep {
       }, nowMs);
     } finally {
       await storage.close();
+    }
+  }
+
+  /** Has what is known of volumes that stay attached for months not grow old: the API may go at any time. */
+  async #renew(storage: Storage, nowMs: number): Promise<void> {
+    if (storage.memory === undefined || nowMs - this.#renewedMs < RENEW_LOOK_MS) return;
+    this.#renewedMs = nowMs;
+    try {
+      await renewVerified(storage, storage.memory, this.#held.map(({ name }) => name));
+    } catch (error) {
+      storage.log.debug(
+        `what is known of the disks here is not renewed: ${asTnblockError(error).message}`,
+      );
     }
   }
 

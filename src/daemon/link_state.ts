@@ -1,5 +1,5 @@
 /** What a link is doing, as others see it, and what it decides by the clock. All pure. */
-import type { ErrorCode } from "../common/error.ts";
+import { type ErrorCode, TnblockError } from "../common/error.ts";
 import type { WriteService } from "./write_queue.ts";
 
 /**
@@ -76,6 +76,26 @@ export function waitForSession(waiting: Waiting, times: LinkTimes): number {
   const { failedTries, nextInMs, takesMs, leftMs } = waiting;
   const patience = failedTries === 0 ? leftMs : Math.min(leftMs, times.patienceMs);
   return failedTries > 0 && nextInMs + takesMs > patience ? 0 : patience;
+}
+
+/**
+ * Why an array is known not to answer; undefined while there is a session, none was wanted, or it has been without
+ * one for so short that the next try may have it. What the array said itself (a key that it refuses, a lock-out) and
+ * a certificate that is not its own are no absence.
+ *
+ * @param nowMs by the monotonic clock.
+ */
+export function whyAway(
+  state: Pick<LinkState, "kind" | "sinceMs" | "error">,
+  patienceMs: number,
+  nowMs: number,
+): TnblockError | undefined {
+  const { kind, sinceMs, error } = state;
+  if (kind === "up" || kind === "idle" || error === undefined) return undefined;
+  if (error.code !== "unreachable" && error.code !== "timeout") return undefined;
+  if (nowMs - sinceMs < patienceMs) return undefined;
+  const { code, message, hint } = error;
+  return new TnblockError(code, message, hint === undefined ? {} : { hint });
 }
 
 /** What deciding about a session that is up depends on; times of the monotonic clock. */

@@ -42,6 +42,8 @@ export interface WriteWatch {
 export interface SharedSessions {
   /** The session with an array; opens one when there is none. The deadline bounds the wait alone. */
   session(api: ApiSettings, deadline: Deadline): Promise<Session>;
+  /** Why the array is known not to answer, found out in no more than a moment; undefined while it may answer. */
+  away?(api: ApiSettings): Promise<TnblockError | undefined>;
 }
 
 /**

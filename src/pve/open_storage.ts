@@ -93,6 +93,7 @@ function open(kept: MemorizedStorage, world: HookWorld, deadline: Deadline): Ope
       return undo;
     },
     array: () => connection.open(),
+    arrayAway: async () => await world.sessions?.away?.(settings.api),
     close: async () => {
       if (written.size > 0) memory?.changed([...written]);
       await connection.close();

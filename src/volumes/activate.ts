@@ -5,7 +5,7 @@
  */
 import { type ErrorCode, TnblockError, withContext } from "../common/error.ts";
 import { sameTag, type VolumeRef } from "../common/volume.ts";
-import type { Deadline } from "../common/deadline.ts";
+import { Deadline } from "../common/deadline.ts";
 import { ensureLink, readLinkTarget } from "../host/links.ts";
 import { type AttachedDisk, tagOf } from "../transport/transport.ts";
 import type { WantedSize } from "../transport/wanted_size.ts";
@@ -25,10 +25,12 @@ import {
 } from "./attachment.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
 import { type KnownDisk, readKnownDisk, writeKnownDisk } from "./known_disks.ts";
-import { type ResolvedVolume, resolveVolume } from "./resolve.ts";
+import { requireKind, type ResolvedVolume, resolveVolume } from "./resolve.ts";
 import { isResyncBegun, resyncSize } from "./resync_size.ts";
 import { isRenameStopped, takeBackStopped } from "./stopped_rename.ts";
 import type { Storage } from "./storage.ts";
+import { keepVerified } from "./verified_disks.ts";
+import { diskWithoutArray, isNoAnswer } from "./without_array.ts";
 
 /** What says that the array could not be asked, not that it said no. */
 const API_AWAY: readonly ErrorCode[] = ["unreachable", "rate-limited", "timeout"];
@@ -48,19 +50,26 @@ export async function activate(storage: Storage, volume: VolumeRef): Promise<nul
     }
     const linked = await linkedIdentity(storage, volume);
     // Connecting and asking the array do not need each other.
-    const [{ disk, size, isFresh }] = await Promise.all([
-      currentDisk(storage, volume, known),
+    const isHeld = known !== undefined && linked !== undefined &&
+      isSameDisk(linked, known.identity);
+    const [{ disk, size, told }] = await Promise.all([
+      currentDisk(storage, volume, isHeld ? known : undefined),
       storage.transport.connect(storage.deadline),
     ]);
     // What was held under the name and is another disk goes; so does the disk itself at a former number.
     const isOlder = before !== undefined &&
       !(isSameDisk(before.identity, disk.identity) && sameTag(before.tag, disk.tag));
-    if (isOlder) await letGoOfKnown(storage, volume, before);
+    const { deadline } = storage;
+    if (isOlder) await letGoOfKnown(storage, volume, before, deadline, told === undefined);
     if (linked !== undefined && !isSameDisk(linked, disk.identity)) {
-      await letGoOfKnown(storage, volume, { tag: tagOf(linked), identity: linked });
+      const other = { tag: tagOf(linked), identity: linked };
+      await letGoOfKnown(storage, volume, other, deadline, told === undefined);
     }
-    if (isFresh) await forgetOtherNames(storage, volume, disk.identity);
-    await attachDisk(storage, volume, disk, storage.deadline, size);
+    if (told !== undefined) await forgetOtherNames(storage, volume, disk.identity);
+    if (told === undefined) await attachAsKnown(storage, volume, disk, size);
+    else await attachDisk(storage, volume, disk, deadline, size);
+    // Once it was found to be as the array says.
+    if (told !== undefined) await keepVerified(storage, volume.zvol, told);
     return null;
   });
 }
@@ -113,31 +122,70 @@ async function isActive(storage: Storage, volume: VolumeRef, known: KnownDisk): 
 interface CurrentDisk {
   readonly disk: KnownDisk;
   readonly size: WantedSize;
-  /** Whether the array has said so just now. */
-  readonly isFresh: boolean;
+  /** What the array has said just now; undefined when it was not asked. */
+  readonly told: ResolvedVolume | undefined;
 }
 
-/** The volume's disk as the array has it now; with the API away, as this node last verified it. */
+/**
+ * The volume's disk as the array has it now; with the API away, as the array described it before.
+ *
+ * @param held what is attached here by the volume's link, which a reboot takes away: no less sure than a minute ago.
+ */
 async function currentDisk(
   storage: Storage,
   volume: VolumeRef,
-  known: KnownDisk | undefined,
+  held: KnownDisk | undefined,
 ): Promise<CurrentDisk> {
   try {
-    const found = await findUsable(storage, await storage.array(), volume);
-    const { identity } = found.export;
-    const size = found.zvol.volsize;
-    return { disk: { tag: tagOf(identity), identity, size }, size, isFresh: true };
+    const away = await storage.arrayAway?.();
+    if (away !== undefined) throw away;
+    const told = await findUsable(storage, await storage.array(), volume);
+    const { identity } = told.export;
+    const size = told.zvol.volsize;
+    return { disk: { tag: tagOf(identity), identity, size }, size, told };
   } catch (error) {
-    const away = error instanceof TnblockError && API_AWAY.includes(error.code) &&
-      storage.deadline.leftMs() > 0;
-    if (known === undefined || !away) throw error;
-    storage.log.warning(
-      `the API does not answer (${error.message}); using the identity of "${volume.zvol}" that was last verified here`,
-    );
-    // Another node may have grown it since.
-    return { disk: known, size: { atLeast: known.size }, isFresh: false };
+    const left = storage.deadline.leftMs() > 0;
+    const isAway = error instanceof TnblockError && API_AWAY.includes(error.code);
+    if (held !== undefined && isAway && left) {
+      storage.log.warning(
+        `the API does not answer (${error.message}); using the identity of "${volume.zvol}" that was last verified here`,
+      );
+      return withoutArray(held);
+    }
+    if (!isNoAnswer(error) || !left) throw error;
+    requireKind(storage, volume);
+    const { tag, identity, size } = await diskWithoutArray(storage, volume, error, "attach");
+    return withoutArray({ tag, identity, size });
   }
+}
+
+/**
+ * A disk that is not as it was known, or no more, does not come by waiting: the array that would export it is away.
+ * The reason is told, in time for the caller.
+ */
+const WITHOUT_ARRAY_MS = 15_000;
+
+async function attachAsKnown(
+  storage: Storage,
+  volume: VolumeRef,
+  disk: KnownDisk,
+  size: WantedSize,
+): Promise<void> {
+  const { host, deadline } = storage;
+  const ms = Math.min(WITHOUT_ARRAY_MS, deadline.leftMs() * 0.75);
+  try {
+    await attachDisk(storage, volume, disk, new Deadline(host, ms), size);
+  } catch (error) {
+    throw withContext(
+      error,
+      `Cannot attach the volume "${volume.zvol}" as this node last knew it, while the API is away`,
+    );
+  }
+}
+
+/** Another node may have grown it since. */
+function withoutArray(disk: KnownDisk): CurrentDisk {
+  return { disk, size: { atLeast: disk.size }, told: undefined };
 }
 
 /** The volume with its export on: what an operation of ours that was stopped left off is set right. */

@@ -12,6 +12,7 @@ import { ensureLink, LINK_FOLDER, linkPath, readLinkTarget, removeLink } from ".
 import type { DiskIdentity } from "../transport/transport.ts";
 import { forgetKnownDisk, type KnownDisk, knownNames, readKnownDisk } from "./known_disks.ts";
 import type { Storage } from "./storage.ts";
+import { forgetVerified } from "./verified_disks.ts";
 
 /** What has a link of its own on a node. */
 export interface Attachable extends VolumeRef {
@@ -231,6 +232,8 @@ export async function refuseKnownUsers(
  * for this: {@link detachVolume}.
  *
  * @param known what {@link readKnownDisk} returned for the name, or its link named.
+ * @param mayReturn whether only this node is done with it, for now: then what was verified of it is kept for when
+ *   it is wanted again without the API.
  * @throws TnblockError as {@link refuseKnownUsers}: nothing was touched.
  */
 export async function letGoOfKnown(
@@ -238,6 +241,7 @@ export async function letGoOfKnown(
   volume: Attachable,
   known: Held,
   deadline: Deadline = storage.deadline,
+  mayReturn = false,
 ): Promise<void> {
   const { identity } = known;
   await withDiskLock(storage, identity, deadline, async () => {
@@ -245,7 +249,7 @@ export async function letGoOfKnown(
       await forget(storage, volume);
     } else {
       await refuseKnownUsers(storage, volume, known);
-      await detachVolume(storage, volume, identity, deadline);
+      await detachVolume(storage, volume, identity, deadline, mayReturn);
     }
   });
 }
@@ -277,6 +281,7 @@ export async function forgetOtherNames(
   const known = await otherKnownNames(storage, volume, identity);
   for (const name of new Set([...linked, ...known])) {
     storage.log.info(`"${name}" is "${attachName(volume)}" by now: forgetting the former name`);
+    await forgetVerified(storage, name);
     await removeLink(storage.host, `${LINK_FOLDER}/${storage.settings.id}/${name}`);
     await forgetKnownDisk(storage, name);
   }
@@ -291,8 +296,9 @@ async function hasOtherName(
     (await otherLinks(storage, volume, identity)).length > 0;
 }
 
-/** Removes a volume's link and known disk; the disk stays as it is. */
+/** Removes a volume's link and all that is known of it; the disk stays as it is. */
 async function forget(storage: Storage, volume: Attachable): Promise<void> {
+  await forgetVerified(storage, attachName(volume));
   await removeLink(storage.host, linkOf(storage, volume));
   await forgetKnownDisk(storage, attachName(volume));
 }
@@ -314,13 +320,20 @@ export async function refuseUsers(
   );
 }
 
-/** Removes link, map and paths of a disk that nobody uses, and forgets it. */
+/**
+ * Removes link, map and paths of a disk that nobody uses, and forgets it.
+ *
+ * @param mayReturn as {@link letGoOfKnown} has it.
+ */
 export async function detachVolume(
   storage: Storage,
   volume: Attachable,
   identity: DiskIdentity,
   deadline: Deadline = storage.deadline,
+  mayReturn = false,
 ): Promise<void> {
+  // First: whatever becomes of the rest, what is freed or renamed next is not looked for any more.
+  if (!mayReturn) await forgetVerified(storage, attachName(volume));
   const link = linkOf(storage, volume);
   const target = await readLinkTarget(storage.host, link);
   await removeLink(storage.host, link);

@@ -3,6 +3,7 @@ import { TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import { tagOf } from "../transport/transport.ts";
 import {
+  type Held,
   isMeant,
   letGoOfKnown,
   linkedIdentity,
@@ -40,16 +41,21 @@ const GIVE_UP_MS = 5_000;
 async function letGo(
   storage: Storage,
   volume: VolumeRef,
-  held: Parameters<typeof letGoOfKnown>[2],
+  held: Held,
 ): Promise<void> {
   try {
-    await letGoOfKnown(storage, volume, held);
+    await forNow(storage, volume, held);
   } catch (error) {
     if (!(error instanceof TnblockError) || error.code !== "in-use") throw error;
     if (!await storage.transport.failWaiting(held.identity, storage.deadline)) throw error;
     storage.log.warning(
       `the array has the disk of "${volume.zvol}" no longer: what waits for it fails`,
     );
-    await onceUnused(storage, GIVE_UP_MS, () => letGoOfKnown(storage, volume, held));
+    await onceUnused(storage, GIVE_UP_MS, () => forNow(storage, volume, held));
   }
+}
+
+/** What is known of it stays: its guest may be started here again while the API is away. */
+async function forNow(storage: Storage, volume: VolumeRef, held: Held): Promise<void> {
+  await letGoOfKnown(storage, volume, held, storage.deadline, true);
 }

@@ -40,7 +40,7 @@ export async function letGoIdle(
     const linked = await linkedIdentity(storage, place);
     const held = known ?? (linked && { tag: tagOf(linked), identity: linked });
     if (held === undefined) return false;
-    await letGoOfKnown(storage, place, held);
+    await letGoOfKnown(storage, place, held, storage.deadline, true);
     return true;
   }) ?? false;
 }
@@ -65,7 +65,13 @@ export async function letGoOfStray(
     const now = await look(storage, await storage.array(), zvol, storage.deadline);
     const isIt = now.found.kind === "ours" && isSameDisk(now.found.export.identity, identity);
     if (!isIt || now.zvol === undefined || !isOurs(storage, now.zvol)) return false;
-    await letGoOfKnown(storage, place, { tag: tagOf(identity), identity });
+    await letGoOfKnown(
+      storage,
+      place,
+      { tag: tagOf(identity), identity },
+      storage.deadline,
+      true,
+    );
     return true;
   }) ?? false;
 }

@@ -16,7 +16,8 @@ export interface KnownDisk {
   readonly size: number;
 }
 
-const schema = v.object({
+/** The entries of {@link KnownDisk} in a file. */
+export const knownDiskEntries = {
   tag: v.variant("kind", [
     v.object({ kind: v.literal("lun"), lun: v.number() }),
     v.object({ kind: v.literal("namespace"), uuid: v.string() }),
@@ -26,7 +27,9 @@ const schema = v.object({
     v.object({ kind: v.literal("nvme-tcp"), nsid: v.number(), uuid: v.string() }),
   ]),
   size: v.number(),
-});
+};
+
+const schema = v.object(knownDiskEntries);
 
 function folderOf(storage: Storage): string {
   return `/var/lib/tnblock/${storage.settings.id}`;

@@ -6,7 +6,7 @@ import type { StorageSettings } from "../common/storage_settings.ts";
 import type { Host } from "../host/host.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
-import type { OpenEntry } from "./journaled.ts";
+import type { HeldEntry, OpenEntry } from "./operation_entry.ts";
 import type { StorageMemory } from "./memory.ts";
 import type { StorageUpkeep } from "./upkeep.ts";
 
@@ -26,6 +26,11 @@ export interface Storage {
   undoDeadline(): Deadline;
   /** The array; connects and logs in at the first call. */
   array(): Promise<Caller>;
+  /**
+   * Why the array does not answer, when that is known without waiting for it: undefined while it may answer. Only
+   * the daemon knows; who has no use for an array that is away asks {@link array} at once.
+   */
+  arrayAway?(): Promise<TnblockError | undefined>;
   /** What the daemon remembers; undefined in a hook that works by itself. */
   readonly memory?: StorageMemory;
   /** The daemon's work on this node; undefined in a hook that works by itself. */
@@ -34,6 +39,11 @@ export interface Storage {
   unknownWrites(): number;
   /** The journal's entry of the operation that this one is part of. */
   readonly entry?: OpenEntry;
+  /**
+   * Takes over the entry of what is done and worth nothing unless the caller hears of it; without this it is closed
+   * when the operation ends.
+   */
+  readonly hold?: (entry: HeldEntry) => void;
 }
 
 /** The full path of a volume's zvol. */

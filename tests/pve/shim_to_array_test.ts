@@ -8,6 +8,7 @@ import { startDaemon } from "../../src/daemon/daemon.ts";
 import { linuxHost } from "../../src/host/linux.ts";
 import { BINARY } from "../binary/program.ts";
 import { Place, type TransportKind, TRANSPORTS } from "../support/place.ts";
+import { configure, reboot } from "../volumes/reboot_support.ts";
 
 const HERE = new URL(".", import.meta.url).pathname;
 const MIB = 1024 * 1024;
@@ -134,16 +135,26 @@ const WAYS = ["the binary", "the daemon"] as const;
 async function stage(
   way: typeof WAYS[number],
   transport: TransportKind,
-): Promise<{ readonly place: Place } & AsyncDisposable> {
+): Promise<
+  & { readonly place: Place; readonly whileDown: (work: () => Promise<unknown>) => Promise<void> }
+  & AsyncDisposable
+> {
   const place = await Place.start(transport);
-  const daemon = way === "the binary" ? undefined : await startDaemon({
-    host: linuxHost({ root: place.directory, nodeName: "pve1" }),
-    log: lineLog((line) => place.log.push(line), () => 2),
-    setDebugLevel: () => {},
-    limitLogins: false,
-  });
+  const begin = () =>
+    startDaemon({
+      host: linuxHost({ root: place.directory, nodeName: "pve1" }),
+      log: lineLog((line) => place.log.push(line), () => 2),
+      setDebugLevel: () => {},
+      limitLogins: false,
+    });
+  let daemon = way === "the binary" ? undefined : await begin();
   return {
     place,
+    whileDown: async (work) => {
+      await daemon?.stop();
+      await work();
+      if (daemon !== undefined) daemon = await begin();
+    },
     [Symbol.asyncDispose]: async () => {
       await daemon?.stop();
       const runs = await Deno.readTextFile(`${place.directory}/runs`).catch(() => "");
@@ -156,10 +167,16 @@ async function stage(
 for (
   const [way, transport] of WAYS.flatMap((way) => TRANSPORTS.map((each) => [way, each] as const))
 ) {
-  const test = (name: string, run: (place: Place) => Promise<void>) =>
+  const test = (
+    name: string,
+    run: (
+      place: Place,
+      whileDown: (work: () => Promise<unknown>) => Promise<void>,
+    ) => Promise<void>,
+  ) =>
     Deno.test(`${transport}: through the Perl shim and ${way}: ${name}`, async () => {
       await using on = await stage(way, transport);
-      await run(on.place);
+      await run(on.place, on.whileDown);
     });
 
   test("the storage is connected, and active where a daemon knows it", async (place) => {
@@ -191,6 +208,32 @@ for (
     await must(place, "deactivate_volume", { volname });
     await must(place, "free_image", { volname, isBase: 0 });
     assertEquals((await place.objects()).zvols, []);
+  });
+
+  test("after a boot a guest is started with the API away", async (place, whileDown) => {
+    await must(place, "activate_storage");
+    const volname = await alloc(place);
+    await configure(place, 100, volname);
+    await write(place, volname, "guest");
+    await must(place, "deactivate_volume", { volname });
+    await whileDown(async () => {
+      await reboot(place);
+      await place.simulator.goDown();
+    });
+    // As PVE::Storage::activate_volumes does it, before the machine is given its disks.
+    assertEquals(await must(place, "check_connection"), 1);
+    assertEquals(await must(place, "activate_storage"), 1);
+    await must(place, "activate_volume", { volname });
+    const path = place.linkOf(volname);
+    assertEquals(await must(place, "qemu_blockdev_options", { volname, machine: "9.2" }), {
+      driver: "host_device",
+      filename: path,
+    });
+    assertEquals(await read(path, 5), "guest");
+    // What is not about starting it fails, and the volume stays.
+    await must(place, "deactivate_volume", { volname });
+    assertMatch(await fails(place, "free_image", { volname, isBase: 0 }), /^Cannot /);
+    assertMatch(await fails(place, "list_images", {}), /^Cannot /);
   });
 
   test("an error of the array reaches PVE as one line", async (place) => {

@@ -24,18 +24,6 @@ async function identityOf(place: Place, volname: string, node: string): Promise<
 }
 
 both(
-  "with the API away a cloud-init volume is attached by its last verified identity",
-  async (place) => {
-    const volname = await place.alloc(100, 4096, "vm-100-cloudinit");
-    await place.must("activate_volume", { volname });
-    await Deno.remove(place.linkOf(volname));
-    const config = { "tnb-api-host": "127.0.0.1", "tnb-api-port": 1 };
-    await place.must("activate_volume", { volname }, { config });
-    await Deno.stat(place.linkOf(volname));
-  },
-);
-
-both(
   "a cloud-init volume that was reassigned keeps its identity under its new name",
   async (place) => {
     const volname = await place.alloc(100, 4096, "vm-100-cloudinit");
