@@ -66,7 +66,7 @@ export async function runHook(
     context.out(forwarded.text);
     return EXIT.failed;
   }
-  const { reply, settled, undelivered, abandon } = answer(forwarded.line, {
+  const { reply, settled, delivered, undelivered, abandon } = answer(forwarded.line, {
     host,
     log,
     setDebugLevel: (value) => level = value,
@@ -74,7 +74,7 @@ export async function runHook(
   });
   context.stopped().then(abandon);
   const { text, ok } = await reply;
-  if (!await context.deliver(text)) await undelivered();
+  await (await context.deliver(text) ? delivered() : undelivered());
   // What was under way when the deadline passed is undone or finished before the process ends.
   await settled;
   return ok ? EXIT.done : EXIT.failed;

@@ -7,6 +7,8 @@ import type { Log } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
 import { type JournalEntry, readJournal, removeRests } from "../volumes/journal.ts";
 import { type Recovered, recoverStorage } from "../volumes/recover/recover.ts";
+import type { Seen } from "../volumes/recover/settle.ts";
+import { readDeaths, writeDeaths } from "./recovery_deaths.ts";
 import { afterLook, type AgendaItem } from "./recovery_agenda.ts";
 import type { Storages } from "./storages.ts";
 
@@ -43,10 +45,10 @@ export interface RecoveryReport {
 
 /** Recovering, until it is stopped. */
 export interface RecoveryTask {
-  /** One pass at once; resolves with what it came to. */
+  /** One pass at once; resolves with what it came to, once each storage has been seen to. */
   pass(): Promise<readonly Recovered[]>;
   report(): Promise<RecoveryReport>;
-  /** Begins no other entry; resolves when the one under way has ended. */
+  /** Begins no other entry; resolves when those under way have ended. */
   stop(): Promise<void>;
 }
 
@@ -58,6 +60,9 @@ const MOST_SAID = 1_000;
 /** For one storage's entries in one pass; each ends or stays, and is gone on with in the next. */
 const STORAGE_MS = 300_000;
 
+/** Storages that are seen to at a time: one whose array is away takes its place for as long as {@link STORAGE_MS}. */
+const AT_ONCE = 8;
+
 /** Starts recovering; the first pass comes at once. */
 export function startRecovery(options: RecoveryOptions): RecoveryTask {
   const task = new Task(options);
@@ -68,11 +73,17 @@ export function startRecovery(options: RecoveryOptions): RecoveryTask {
 class Task implements RecoveryTask {
   readonly #items = new Map<string, AgendaItem>();
   readonly #last = new Map<string, Recovered>();
+  readonly #seen = new Map<string, Seen>();
+  #deaths: Promise<void> | undefined;
+  /** The ids that were kept last. */
+  #kept = "";
   /** What was said of entries that nobody recovers, so that it is said once. */
   readonly #said = new Set<string>();
   readonly #end = new AbortController();
   #loop: Promise<void> = Promise.resolve();
-  #passing: Promise<readonly Recovered[]> | undefined;
+  #reading: Promise<readonly Promise<readonly Recovered[]>[]> | undefined;
+  /** Storages that are being seen to, by their ids. */
+  readonly #running = new Map<string, Promise<readonly Recovered[]>>();
 
   constructor(readonly options: RecoveryOptions) {}
 
@@ -82,7 +93,8 @@ class Task implements RecoveryTask {
       // A process that was killed while it wrote an entry has begun nothing.
       await removeRests(host).catch(() => {});
       while (!this.#end.signal.aborted) {
-        await this.pass().catch((error) => this.#sayOnce(log, asTnblockError(error).message));
+        // Not awaited to its end: a storage whose array is away must not delay the others' next look.
+        await this.#begin().catch((error) => this.#sayOnce(log, asTnblockError(error).message));
         await host.wait(periodMs, this.#end.signal).catch(() => {});
       }
     })();
@@ -91,11 +103,17 @@ class Task implements RecoveryTask {
   async stop(): Promise<void> {
     this.#end.abort();
     await this.#loop;
-    await this.#passing?.catch(() => {});
+    await this.#reading?.catch(() => {});
+    await Promise.all(this.#running.values());
   }
 
   async pass(): Promise<readonly Recovered[]> {
-    return await (this.#passing ??= this.#pass().finally(() => this.#passing = undefined));
+    return (await Promise.all(await this.#begin())).flat();
+  }
+
+  /** Begins with all storages that have something due; one that is being seen to is joined. */
+  async #begin(): Promise<readonly Promise<readonly Recovered[]>[]> {
+    return await (this.#reading ??= this.#look().finally(() => this.#reading = undefined));
   }
 
   async report(): Promise<RecoveryReport> {
@@ -119,7 +137,7 @@ class Task implements RecoveryTask {
     };
   }
 
-  async #pass(): Promise<readonly Recovered[]> {
+  async #look(): Promise<readonly Promise<readonly Recovered[]>[]> {
     const { host, log, storages } = this.options;
     const { entries, unread } = await readJournal(host);
     for (const path of unread) {
@@ -127,48 +145,70 @@ class Task implements RecoveryTask {
     }
     this.#forgetAllBut(entries);
     if (!entries.some((entry) => this.#isDue(entry))) return [];
-    const sections = await storages.sections();
-    const found: Recovered[] = [];
-    for (const section of sections) {
-      const isOwn = (entry: JournalEntry) => entry.storage === section.id && this.#isDue(entry);
-      if (!entries.some(isOwn)) continue;
-      try {
-        const storage = await storages.open(section, STORAGE_MS);
-        const leave = () =>
-          storage.deadline.expire(
-            new TnblockError("timeout", "Cannot go on: the daemon was told to end"),
-          );
-        this.#end.signal.addEventListener("abort", leave, { once: true });
-        try {
-          const { settleMs } = this.options;
-          found.push(
-            ...await recoverStorage(storage, {
-              isDue: isOwn,
-              ...(settleMs === undefined ? {} : { settleMs }),
-            }),
-          );
-        } finally {
-          this.#end.signal.removeEventListener("abort", leave);
-          await storage.close();
-        }
-      } catch (error) {
-        this.#sayOnce(
-          log,
-          `what was stopped on storage "${section.id}" cannot be seen to: ${
-            asTnblockError(error).message
-          }`,
-        );
+    await (this.#deaths ??= readDeaths(host).then((deaths) => {
+      for (const { id } of entries) {
+        const seen = deaths.get(id);
+        if (seen !== undefined) this.#seen.set(id, seen);
       }
-    }
-    for (const entry of entries) {
-      if (sections.some(({ id }) => id === entry.storage)) continue;
-      const { details: { op }, zvol } = entry;
+    }));
+    const sections = await storages.sections();
+    for (const { storage, details: { op }, zvol } of entries) {
+      if (sections.some(({ id }) => id === storage)) continue;
       this.#sayOnce(
         log,
-        `${op} of "${zvol}", which was stopped, is left as it is: this node has no storage "${entry.storage}"`,
+        `${op} of "${zvol}", which was stopped, is left as it is: this node has no storage "${storage}"`,
+      );
+    }
+    return sections.flatMap((section) => {
+      const running = this.#running.get(section.id);
+      if (running !== undefined) return [running];
+      const isOwn = (entry: JournalEntry) => entry.storage === section.id && this.#isDue(entry);
+      if (!entries.some(isOwn) || this.#running.size >= AT_ONCE) return [];
+      const work = this.#recover(section, isOwn)
+        .finally(() => this.#running.delete(section.id));
+      this.#running.set(section.id, work);
+      return [work];
+    });
+  }
+
+  /** One storage's entries, in their order. Never rejects. */
+  async #recover(
+    section: Parameters<Storages["open"]>[0],
+    isDue: (entry: JournalEntry) => boolean,
+  ): Promise<readonly Recovered[]> {
+    const { log, storages, settleMs } = this.options;
+    const { signal } = this.#end;
+    const found: Recovered[] = [];
+    try {
+      const storage = await storages.open(section, STORAGE_MS);
+      const leave = () =>
+        storage.deadline.expire(
+          new TnblockError("timeout", "Cannot go on: the daemon was told to end"),
+        );
+      signal.addEventListener("abort", leave, { once: true });
+      try {
+        if (signal.aborted) leave();
+        found.push(
+          ...await recoverStorage(storage, {
+            isDue,
+            seen: this.#seen,
+            ...(settleMs === undefined ? {} : { settleMs }),
+          }),
+        );
+      } finally {
+        signal.removeEventListener("abort", leave);
+        await storage.close();
+      }
+    } catch (error) {
+      this.#sayOnce(
+        log,
+        `what was stopped on storage "${section.id}" cannot be seen to: ${
+          asTnblockError(error).message
+        }`,
       );
     }
     for (const one of found) this.#note(one);
+    await this.#keepDeaths();
     return found;
   }
 
@@ -190,11 +230,19 @@ class Task implements RecoveryTask {
     if (next.say !== undefined) log[next.say.level](next.say.text);
   }
 
+  async #keepDeaths(): Promise<void> {
+    const ids = [...this.#seen.keys()].sort().join();
+    if (ids === this.#kept) return;
+    this.#kept = ids;
+    await writeDeaths(this.options.host, this.#seen);
+  }
+
   /** What is kept here is bounded by what the journal holds. */
   #forgetAllBut(entries: readonly JournalEntry[]): void {
     const ids = new Set(entries.map(({ id }) => id));
     for (const id of this.#items.keys()) if (!ids.has(id)) this.#items.delete(id);
     for (const id of this.#last.keys()) if (!ids.has(id)) this.#last.delete(id);
+    for (const id of this.#seen.keys()) if (!ids.has(id)) this.#seen.delete(id);
   }
 
   #sayOnce(log: Log, text: string): void {

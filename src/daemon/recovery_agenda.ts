@@ -65,7 +65,8 @@ export function afterLook(
   if (outcome === "foreign") {
     return told("foreign", {
       level: "warning",
-      text: `${what} is left as it is: ${found.why}`,
+      text: [`${what} is left as it is: ${found.why}`, found.remedy]
+        .filter((part) => part !== undefined).join("; "),
     }, later(LONGEST_MS));
   }
   const pause = Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(looks - 1, 10));

@@ -202,7 +202,7 @@ async function one(
   if (isChanging(kind)) log.info(`${outcome} after ${Math.round(ms)} ms`);
   // Polled, too: the same words each time.
   else if (kind === "attaches" && !ok) log.info(outcome);
-  if (!await line.answer(text)) await work.undelivered();
+  await (await line.answer(text) ? work.delivered() : work.undelivered());
   await work.settled;
 }
 
@@ -218,5 +218,11 @@ function answerOwn(id: Head["id"], method: () => Promise<unknown>): HookAnswer {
     (result) => ({ text: successLine(id, result), ok: true }),
     (error: unknown) => ({ text: failureLine(id, error), ok: false }),
   );
-  return { reply, settled: nothing(), abandon: () => {}, undelivered: nothing };
+  return {
+    reply,
+    settled: nothing(),
+    abandon: () => {},
+    delivered: nothing,
+    undelivered: nothing,
+  };
 }

@@ -204,7 +204,7 @@ async function askHook(
     node: "demo",
     pveApi: 13,
   };
-  const { reply, settled } = answer(JSON.stringify(request), {
+  const { reply, settled, delivered } = answer(JSON.stringify(request), {
     host: linuxHost({ root: place.directory }),
     log: lineLog((line) => log.push(line), () => 0),
     setDebugLevel: () => {},
@@ -216,6 +216,7 @@ async function askHook(
     result?: unknown;
     error?: { code: string; message: string };
   };
+  await delivered();
   await settled;
   return {
     asked: method,

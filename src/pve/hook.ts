@@ -6,6 +6,8 @@ import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import type { Log } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
+import { KEPT_ENTRY } from "../volumes/journaled.ts";
+import type { HeldEntry } from "../volumes/operation_entry.ts";
 import type { Storage } from "../volumes/storage.ts";
 import type { StorageMemory } from "../volumes/memory.ts";
 import type { StorageUpkeep } from "../volumes/upkeep.ts";
@@ -13,7 +15,7 @@ import type { SharedSessions } from "./connect_array.ts";
 import { Revocable } from "./methods/method.ts";
 import { METHODS } from "./methods/methods.ts";
 import { PURE_METHODS } from "./methods/pure.ts";
-import { type OpenStorage, openStorage } from "./open_storage.ts";
+import { openStorage } from "./open_storage.ts";
 import { failureLine, type HookRequest, parseRequest, successLine } from "./request.ts";
 import { parseStorageId } from "./settings.ts";
 
@@ -57,7 +59,9 @@ export interface HookAnswer {
   readonly settled: Promise<void>;
   /** To be called when the process is told to end: what is under way stops where it can, and is undone or finished. */
   abandon(): void;
-  /** To be called when nobody could be given the reply: what was made for the caller is taken back. */
+  /** To be called when the caller has the reply: until then what was made for him stays in the journal. */
+  delivered(): Promise<void>;
+  /** To be called instead when nobody could be given the reply: what was made for the caller is taken back. */
   undelivered(): Promise<void>;
 }
 
@@ -65,7 +69,14 @@ export interface HookAnswer {
 interface Outcome {
   readonly text: string;
   readonly ok: boolean;
+  readonly heard: () => Promise<void>;
   readonly takeBack: () => Promise<void>;
+}
+
+/** A method's result, with the journal's entries of what it made for the caller. */
+interface Done {
+  readonly result: unknown;
+  readonly held: readonly HeldEntry[];
 }
 
 /** Time for taking back what nobody wants any more: longer than any reload. */
@@ -77,51 +88,66 @@ export function answer(line: string, world: HookWorld): HookAnswer {
   if (request === undefined) {
     return {
       reply: Promise.resolve({ text: failureLine(id, error), ok: false }),
-      settled: Promise.resolve(),
+      settled: nothing(),
       abandon: () => {},
-      undelivered: () => Promise.resolve(),
+      delivered: nothing,
+      undelivered: nothing,
     };
   }
   const deadline = new Deadline(world.host, request.deadlineMs);
-  const nothing = () => Promise.resolve();
+  const reply = Promise.withResolvers<{ readonly text: string; readonly ok: boolean }>();
+  /** Who came first; the other one comes too late. */
+  let first: "work" | "deadline" | undefined;
   const work: Promise<Outcome> = perform(request, world, deadline).then(
-    (result) =>
-      result instanceof Revocable
-        ? {
-          text: successLine(id, result.result),
-          ok: true,
-          takeBack: revoker(result, request, world),
-        }
-        : { text: successLine(id, result), ok: true, takeBack: nothing },
-    (failure: unknown) => ({ text: failureLine(id, failure), ok: false, takeBack: nothing }),
+    (done) => ({
+      text: successLine(id, done.result instanceof Revocable ? done.result.result : done.result),
+      ok: true,
+      heard: async () => void await Promise.all(done.held.map((entry) => entry.heard())),
+      takeBack: () => takeBack(done, request, world),
+    }),
+    (failure: unknown) => ({
+      text: failureLine(id, failure),
+      ok: false,
+      heard: nothing,
+      takeBack: nothing,
+    }),
   );
   const finished = new AbortController();
-  let isLate = false;
-  const late = world.host.wait(request.deadlineMs, finished.signal).then(
+  const settled = work.then(async (outcome) => {
+    first ??= "work";
+    finished.abort();
+    if (first === "work") reply.resolve(outcome);
+    // It was done after all, a moment after the caller was told that it was not.
+    else await outcome.takeBack();
+  });
+  world.host.wait(request.deadlineMs, finished.signal).then(
     () => {
       const timeout = tooLate(request, deadline);
-      isLate = true;
+      first ??= "deadline";
       deadline.expire(timeout);
-      return { text: failureLine(id, timeout), ok: false };
+      if (first === "deadline") reply.resolve({ text: failureLine(id, timeout), ok: false });
     },
     // The work was done first.
-    () => work,
+    () => {},
   );
-  const settled = work.then(async ({ takeBack }) => {
-    finished.abort();
-    // It was done after all, a moment after the caller was told that it was not.
-    if (isLate) await takeBack();
-  });
+  /** What was too late is taken back already, whoever got the reply. */
+  const inTime = async (then: (outcome: Outcome) => Promise<void>) => {
+    const outcome = await work;
+    if (first === "work") await then(outcome);
+  };
   return {
-    reply: Promise.race([work, late]),
+    reply: reply.promise,
     settled,
     abandon: () =>
       deadline.expire(
         new TnblockError("timeout", `Cannot finish ${request.method}: tnblock was told to end`),
       ),
-    undelivered: async () => await (await work).takeBack(),
+    delivered: () => inTime((outcome) => outcome.heard()),
+    undelivered: () => inTime((outcome) => outcome.takeBack()),
   };
 }
+
+const nothing = () => Promise.resolve();
 
 /** What a caller is told whose deadline has passed: also what goes on without him, when that is so. */
 function tooLate(request: HookRequest, { goingOn }: Deadline): TnblockError {
@@ -134,33 +160,43 @@ function tooLate(request: HookRequest, { goingOn }: Deadline): TnblockError {
     });
 }
 
-/** Takes a result back in a storage opened anew: the request's own is closed by then. */
-function revoker(made: Revocable, request: HookRequest, world: HookWorld): () => Promise<void> {
-  return async () => {
-    let storage: OpenStorage | undefined;
-    try {
-      storage = await openStorage(request, world, new Deadline(world.host, TAKE_BACK_MS));
-      await made.takeBack(storage);
-      world.log.info(`took back what ${request.method} made: nobody was there for the answer`);
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      world.log.warning(`could not take back what ${request.method} made: ${reason}`);
-    } finally {
-      await storage?.close();
-    }
-  };
+/**
+ * Takes back what nobody hears of, under its entries of the journal, in a storage opened anew: the request's own is
+ * closed by then. What cannot be taken back now stays in the journal.
+ */
+async function takeBack(
+  { result, held }: Done,
+  request: HookRequest,
+  world: HookWorld,
+): Promise<void> {
+  if (!(result instanceof Revocable)) return;
+  const revoke = () =>
+    inStorage(
+      request,
+      world,
+      new Deadline(world.host, TAKE_BACK_MS),
+      (storage) => result.takeBack({ storage, within: { ...storage, entry: KEPT_ENTRY } }),
+    );
+  try {
+    await held.reduce((work, entry) => () => entry.unheard(work), revoke)();
+    world.log.info(`took back what ${request.method} made: nobody was there for the answer`);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    world.log.warning(`could not take back what ${request.method} made: ${reason}`);
+  }
 }
 
 async function perform(
   request: HookRequest,
   world: HookWorld,
   deadline: Deadline,
-): Promise<unknown> {
+): Promise<Done> {
   const pure = Object.hasOwn(PURE_METHODS, request.method)
     ? PURE_METHODS[request.method]
     : undefined;
   if (pure !== undefined) {
-    return pure(parseStorageId(request.storage), request.args, request.config);
+    const result = pure(parseStorageId(request.storage), request.args, request.config);
+    return { result, held: [] };
   }
   const method = Object.hasOwn(METHODS, request.method) ? METHODS[request.method] : undefined;
   if (method === undefined) {
@@ -176,9 +212,32 @@ async function perform(
     );
   }
   parseStorageId(request.storage);
+  const held: HeldEntry[] = [];
+  try {
+    const result = await inStorage(
+      request,
+      world,
+      deadline,
+      (storage) => method({ ...storage, hold: (entry) => void held.push(entry) }, request.args),
+    );
+    for (const entry of held) await entry.tell();
+    return { result, held };
+  } catch (error) {
+    // The caller is told that it failed.
+    for (const entry of held) entry.leave();
+    throw error;
+  }
+}
+
+async function inStorage<T>(
+  request: HookRequest,
+  world: HookWorld,
+  deadline: Deadline,
+  work: (storage: Storage) => Promise<T>,
+): Promise<T> {
   const storage = await openStorage(request, world, deadline);
   try {
-    return await method(storage, request.args);
+    return await work(storage);
   } finally {
     await storage.close();
   }

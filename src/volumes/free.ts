@@ -5,8 +5,9 @@
  * gone on with by any node.
  */
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import * as v from "valibot";
-import { TnblockError } from "../common/error.ts";
+import { asTnblockError, type ErrorCode, TnblockError } from "../common/error.ts";
 import type { VolumeRef } from "../common/volume.ts";
 import {
   type DiskIdentity,
@@ -15,6 +16,7 @@ import {
   tagOf,
 } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
+import { arrayErrorIn } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import type * as zvols from "../truenas/zvols.ts";
 import {
@@ -31,7 +33,7 @@ import { destroyZvol, refuseExports } from "./destroy.ts";
 import { exportRows, removeRows } from "./export_rows.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
 import { readKnownDisk } from "./known_disks.ts";
-import { journaledAlone, refuseStoppedRename } from "./journaled.ts";
+import { dropPromise, journaledAlone, keepPromise, refuseStoppedRename } from "./journaled.ts";
 import { look } from "./look.ts";
 import { letGoOfReadings } from "./remove_reading.ts";
 import { requireKind, requireOurs, requireTag } from "./resolve.ts";
@@ -64,6 +66,8 @@ export type FreeToken = v.InferOutput<typeof tokenSchema>;
 /**
  * Checks that the volume may go, and lets this node go of it.
  *
+ * @param isPromise whether another process is to finish it: the journal has it until then, for that process may
+ *   never come, and nobody else would know of the volume.
  * @returns the token for {@link finishFree}, or undefined when there is nothing left to free.
  * @throws TnblockError `in-use`, `has-dependents`, `denied` (protected), `volume-replaced`, `not-ours`: nothing
  *   was touched.
@@ -71,6 +75,7 @@ export type FreeToken = v.InferOutput<typeof tokenSchema>;
 export async function prepareFree(
   storage: Storage,
   volume: VolumeRef,
+  isPromise = false,
 ): Promise<string | undefined> {
   requireKind(storage, volume);
   return await withVolumeLock(storage, volume.zvol, async () => {
@@ -92,7 +97,7 @@ export async function prepareFree(
     await letGo(storage, volume, identity);
     const made = zvol === undefined ? null : { guid: zvol.guid ?? null, createdMs: zvol.createdMs };
     const begun = made === null ? undefined : { ...made, rows };
-    const token: FreeToken = {
+    const plan: FreeToken = {
       v: 1,
       storage: storage.settings.id,
       zvol: volume.zvol,
@@ -100,8 +105,24 @@ export async function prepareFree(
       rows: [...rows],
       noted: await writeUnfinished(storage, volume, begun),
     };
-    return Buffer.from(JSON.stringify(token)).toString("base64url");
+    const token = textOf(plan);
+    if (isPromise && made !== null) {
+      const details = { op: "free", token, promised: true } as const;
+      await keepPromise(storage, promiseId(plan), volume.zvol, details);
+    }
+    return token;
   });
+}
+
+function textOf(plan: FreeToken): string {
+  return Buffer.from(JSON.stringify(plan)).toString("base64url");
+}
+
+/** The id of a promise's entry: the same one for the same zvol, however often it is promised. */
+function promiseId({ storage, zvol, made }: FreeToken): string {
+  const text = JSON.stringify(["free", storage, zvol, made]);
+  const hex = createHash("sha256").update(text).digest("hex");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5");
 }
 
 /** The token for {@link finishFree} of this very zvol, with whatever exports it as ours. */
@@ -114,7 +135,21 @@ export function tokenFor(storage: Storage, zvol: zvols.Zvol): string {
     rows: [],
     noted: false,
   };
-  return Buffer.from(JSON.stringify(token)).toString("base64url");
+  return textOf(token);
+}
+
+/** Refusals that leave the volume to whoever has it: what was promised is not to come later. */
+const REFUSALS: readonly ErrorCode[] = [
+  "has-dependents",
+  "denied",
+  "volume-replaced",
+  "not-ours",
+];
+
+function isRefusal(error: unknown): boolean {
+  const { code } = asTnblockError(error);
+  // What the API key may not do, another one may.
+  return REFUSALS.includes(code) && !(code === "denied" && arrayErrorIn(error) !== undefined);
 }
 
 /**
@@ -130,16 +165,32 @@ export async function finishFree(
   mayGo: () => Promise<boolean> = () => Promise.resolve(true),
 ): Promise<null> {
   const plan = readToken(storage, token);
+  try {
+    if (await finish(storage, plan, token, mayGo)) await dropPromise(storage, promiseId(plan));
+  } catch (error) {
+    if (isRefusal(error)) await dropPromise(storage, promiseId(plan));
+    throw error;
+  }
+  return null;
+}
+
+/** @returns false when it may not go: nothing was done, and what was promised stands. */
+async function finish(
+  storage: Storage,
+  plan: FreeToken,
+  token: string,
+  mayGo: () => Promise<boolean>,
+): Promise<boolean> {
   return await journaledAlone(storage, plan.zvol, async (storage, entry) => {
     const array = await storage.array();
     const { zvol, found } = await look(storage, array, plan.zvol, storage.deadline);
     // Made anew since: today's disk of that name is none of ours to free.
-    if (zvol !== undefined && !isSame(plan.made, zvol)) return null;
+    if (zvol !== undefined && !isSame(plan.made, zvol)) return true;
     if (plan.noted && await isWithdrawn(storage, plan.zvol)) {
       storage.log.info(`"${plan.zvol}" is not freed: it was handed out again, or is gone already`);
-      return null;
+      return true;
     }
-    if (!await mayGo()) return null;
+    if (!await mayGo()) return false;
     const rows = (await exportRows(storage, array, plan.zvol, found, plan.rows, storage.deadline))
       .filter((row) => zvol !== undefined || isPlanned(plan, row));
     if (zvol !== undefined) requireOurs(storage, zvol);
@@ -155,7 +206,7 @@ export async function finishFree(
       await letGo(storage, place, identity);
     }
     // Guests' configurations know no lock of ours, and letting go may have taken long.
-    if (!await mayGo()) return null;
+    if (!await mayGo()) return false;
     storage.deadline.check();
     if (zvol !== undefined || rows.length > 0) await entry.begin(plan.zvol, { op: "free", token });
     const deadline = storage.undoDeadline();
@@ -167,7 +218,7 @@ export async function finishFree(
       await destroyZvol(storage, await storage.array(), zvol, deadline);
     }
     await writeUnfinished(storage, plan, undefined);
-    return null;
+    return true;
   });
 }
 

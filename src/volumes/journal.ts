@@ -71,7 +71,12 @@ const detailsSchema = v.variant("op", [
     guid: v.nullable(v.string()),
     createTxg: v.number(),
   }),
-  v.object({ op: v.literal("free"), token: v.string() }),
+  v.object({
+    op: v.literal("free"),
+    token: v.string(),
+    /** Whether nothing was removed yet, and a worker was to do it: no process has the entry's lock. */
+    promised: v.optional(v.boolean()),
+  }),
   v.object({
     op: v.literal("resize"),
     tag,
@@ -111,12 +116,10 @@ const entrySchema = v.object({
   zvol: v.string(),
   /** Milliseconds since the epoch, as all times here. */
   startedMs: v.number(),
+  /** Whether all of it was done, and its answer on its way: its caller may have that, or not. */
+  told: v.optional(v.boolean()),
   /** When it was first seen that its process had ended. */
   deadMs: v.optional(v.number()),
-  /** A clone without marks that may be this operation's, and since when it is known. */
-  unmarked: v.optional(
-    v.object({ guid: v.nullable(v.string()), createdMs: v.number(), sinceMs: v.number() }),
-  ),
   details: detailsSchema,
 });
 
@@ -144,8 +147,11 @@ const NAME = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.json$/;
 
 /** The ids of all entries. */
 export async function entryIds(host: Host): Promise<string[]> {
-  const names = await host.files.list(JOURNAL_FOLDER) ?? [];
-  return names.map((name) => NAME.exec(name)?.[1]).filter((id) => id !== undefined);
+  return idsIn(await host.files.list(JOURNAL_FOLDER) ?? [], NAME);
+}
+
+function idsIn(names: readonly string[], pattern: RegExp): string[] {
+  return names.map((name) => pattern.exec(name)?.[1]).filter((id) => id !== undefined);
 }
 
 /** Reads all entries; those that end meanwhile are left out. */
@@ -153,25 +159,30 @@ export async function readJournal(host: Host): Promise<Journal> {
   const entries: JournalEntry[] = [];
   const unread: string[] = [];
   for (const id of (await entryIds(host)).slice(0, MOST_ENTRIES)) {
-    const text = await readEntryText(host, id);
-    if (text === undefined) continue;
-    const entry = parseEntry(text);
-    if (entry?.id === id) entries.push(entry);
-    else unread.push(fileOf(id));
+    const entry = await readOne(host, id);
+    if (entry === "gone") continue;
+    if (entry === "unread") unread.push(fileOf(id));
+    else entries.push(entry);
   }
   return { entries, unread };
 }
 
 /** Temporary files that a killed process left: no entry yet, nothing was begun with them. */
-const REST = /^\.[0-9a-f-]{36}\.json\.tmp\./;
+const REST = /^\.[0-9a-f-]{36}\.(?:json|told)\.tmp\./;
 
-/** A temporary file lives for milliseconds. */
+/** See {@link markTold}. */
+const TOLD = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.told$/;
+
+/** Such a file lives for milliseconds without an entry. */
 const REST_MS = 3_600_000;
 
-/** Removes what was left of entries that were being written, an hour later. */
+/** Removes what was left of entries that were being written or removed, an hour later. */
 export async function removeRests(host: Host): Promise<void> {
-  for (const name of await host.files.list(JOURNAL_FOLDER) ?? []) {
-    if (!REST.test(name)) continue;
+  const names = await host.files.list(JOURNAL_FOLDER) ?? [];
+  const entries = new Set(idsIn(names, NAME));
+  for (const name of names) {
+    const told = TOLD.exec(name)?.[1];
+    if (told === undefined ? !REST.test(name) : entries.has(told)) continue;
     const path = `${JOURNAL_FOLDER}/${name}`;
     const status = await host.files.status(path);
     const isOld = status !== undefined && host.now() - status.modifiedMs > REST_MS;
@@ -181,17 +192,22 @@ export async function removeRests(host: Host): Promise<void> {
 
 /** One entry as it is now; undefined when it has ended, or cannot be read. */
 export async function readEntry(host: Host, id: string): Promise<JournalEntry | undefined> {
-  const text = await readEntryText(host, id);
-  return text === undefined ? undefined : parseEntry(text);
+  const entry = await readOne(host, id);
+  return typeof entry === "string" ? undefined : entry;
 }
 
-async function readEntryText(host: Host, id: string): Promise<string | undefined> {
+/** @returns `unread` for one that is damaged or of another version. */
+async function readOne(host: Host, id: string): Promise<JournalEntry | "gone" | "unread"> {
+  let text: string | undefined;
   try {
-    return await host.files.readText(fileOf(id));
+    text = await host.files.readText(fileOf(id));
   } catch {
-    // Told as one that cannot be read.
-    return "";
+    return "unread";
   }
+  if (text === undefined) return "gone";
+  const entry = parseEntry(text);
+  if (entry?.id !== id) return "unread";
+  return await host.files.status(toldFileOf(id)) === undefined ? entry : { ...entry, told: true };
 }
 
 /** Keeps an entry: it is on disk when this returns. */
@@ -208,6 +224,21 @@ export async function writeEntry(host: Host, entry: JournalEntry): Promise<void>
  */
 export async function removeEntry(host: Host, id: string, durable: boolean): Promise<void> {
   await host.files.remove(fileOf(id), { durable });
+  // Never before it: what was told would look as if it had not been.
+  await host.files.remove(toldFileOf(id));
+}
+
+/**
+ * Notes that all of an operation is done and its answer on its way, so that it outlives this process. A file
+ * beside the entry, not synced: who waits for the answer is on this node, and a loss of power ends both.
+ */
+export async function markTold(host: Host, id: string): Promise<void> {
+  await host.files.replaceText(toldFileOf(id), "", 0o600);
+}
+
+/** Takes back what {@link markTold} noted: nobody got the answer. */
+export async function unmarkTold(host: Host, id: string): Promise<void> {
+  await host.files.remove(toldFileOf(id));
 }
 
 /** Who gives a lock back, or ends, has not quite let go of it at that moment: the socket behind it closes later. */
@@ -225,4 +256,8 @@ export async function lockEntry(host: Host, id: string): Promise<(() => void) | 
 
 function fileOf(id: string): string {
   return `${JOURNAL_FOLDER}/${id}.json`;
+}
+
+function toldFileOf(id: string): string {
+  return `${JOURNAL_FOLDER}/${id}.told`;
 }

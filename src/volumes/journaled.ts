@@ -1,47 +1,25 @@
 /**
- * Running an operation with an entry in the journal: on disk before the first write on the array, closed
- * before the caller is told, left open when something of it is left (design decision 19).
+ * Running an operation with an entry in the journal: on disk before the first write on the array, closed after
+ * the last, or once the caller has heard of it, and left open when something of it is left (design decision 19).
  */
 import { TnblockError, withContext } from "../common/error.ts";
 import { attempt } from "../host/failure.ts";
+import type { Host } from "../host/host.ts";
+import type * as zvols from "../truenas/zvols.ts";
 import { arrayPlace, isSameArray } from "./array_place.ts";
 import { withVolumeLock } from "./attachment.ts";
-import { arrayErrorIn, isUnknownOutcome } from "../truenas/errors.ts";
 import {
   type Details,
-  entryIds,
   type JournalEntry,
   lockEntry,
-  MOST_ENTRIES,
   type Op,
+  readEntry,
   readJournal,
   removeEntry,
   writeEntry,
 } from "./journal.ts";
-import { leavesSomething, type Storage } from "./storage.ts";
-import type * as zvols from "../truenas/zvols.ts";
-
-/** The entry of an operation under way. */
-export interface OpenEntry {
-  /** Puts on disk what is about to be done; to be called before the first write, and again when it changes. */
-  begin(zvol: string, details: Details): Promise<void>;
-}
-
-/** Operations of which nothing is to stay when nobody hears of them; all others are gone on with. */
-const UNDONE: readonly Op[] = [
-  "alloc",
-  "import",
-  "clone",
-  "reading",
-  "rename",
-  "create_base",
-  "snapshot",
-];
-
-/** Whether an operation is undone, or finished (design decision 18). */
-export function isUndone(op: Op): boolean {
-  return UNDONE.includes(op);
-}
+import { entryOf, type OpenEntry, OperationEntry, refuseFull } from "./operation_entry.ts";
+import type { Storage } from "./storage.ts";
 
 /**
  * Runs an operation. Within another one its entry is that one's: nothing is closed before that one ends.
@@ -55,7 +33,7 @@ export async function journaled<T>(
   work: (storage: Storage, entry: OpenEntry) => Promise<T>,
 ): Promise<T> {
   if (storage.entry !== undefined) return await work(storage, storage.entry);
-  const entry = new NewEntry(storage);
+  const entry = new OperationEntry(storage);
   let result: T;
   try {
     result = await work({ ...storage, entry }, entry);
@@ -63,7 +41,8 @@ export async function journaled<T>(
     await entry.end(error);
     throw error;
   }
-  await entry.end(undefined);
+  if (storage.hold === undefined || !entry.isForCaller()) await entry.end(undefined);
+  else storage.hold(entry);
   return result;
 }
 
@@ -82,86 +61,33 @@ export async function journaledAlone<T>(
 /** Within a recovery: the entry is there already, and its recovery closes it. */
 export const KEPT_ENTRY: OpenEntry = { begin: () => Promise.resolve() };
 
-class NewEntry implements OpenEntry {
-  #kept: JournalEntry | undefined;
-  #release: (() => void) | undefined;
-  readonly #id: string;
-
-  constructor(private readonly storage: Storage) {
-    this.#id = storage.host.randomUuid();
-  }
-
-  async begin(zvol: string, details: Details): Promise<void> {
-    const { host, settings, log } = this.storage;
-    const before = this.#kept?.details.op;
-    // What takes an operation back is part of it: nothing of it is to stay, whatever that frees.
-    if (before !== undefined && isUndone(before) && !isUndone(details.op)) return;
-    try {
-      if (this.#kept === undefined) await this.#open();
-      const entry: JournalEntry = {
-        v: 1,
-        id: this.#id,
-        storage: settings.id,
-        node: this.storage.node,
-        dataset: settings.dataset,
-        transport: this.storage.transport.kind,
-        place: arrayPlace(settings),
-        zvol,
-        startedMs: this.#kept?.startedMs ?? host.now(),
-        details,
-      };
-      await writeEntry(host, entry);
-      this.#kept = entry;
-    } catch (error) {
-      const failure = withContext(error, `Cannot keep in the journal what is done to "${zvol}"`);
-      if (isUndone(details.op)) throw failure;
-      log.warning(`${failure.message}; going on without`);
-    }
-  }
-
-  async #open(): Promise<void> {
-    const { host } = this.storage;
-    const ids = await entryIds(host);
-    if (ids.length >= MOST_ENTRIES) {
-      throw new TnblockError("busy", `it holds ${ids.length} operations that were never ended`, {
-        hint: "Look at them with tnblock status, and whether the daemon runs",
-      });
-    }
-    this.#release ??= await attempt("Cannot lock it", () => lockEntry(host, this.#id));
-  }
-
-  /** Closes the entry, or leaves it for recovery; the lock is given back either way. */
-  async end(failure: unknown): Promise<void> {
-    const { host, log } = this.storage;
-    const kept = this.#kept;
-    try {
-      if (kept === undefined) return;
-      // What was taken back may come once more: the array may be at a write that nobody waits for.
-      const isDoubtful = this.storage.unknownWrites() > 0 && isUndone(kept.details.op);
-      if (failure !== undefined && (isDoubtful || isLeft(kept.details.op, failure))) {
-        log.info(`what is left of ${kept.details.op} of "${kept.zvol}" is seen to later`);
-        return;
-      }
-      await attempt(
-        `Cannot close the journal's entry of "${kept.zvol}"`,
-        () => removeEntry(host, kept.id, isUndone(kept.details.op)),
-      );
-    } catch (error) {
-      // What was done may be undone later: nobody is told that it is there.
-      if (failure === undefined && kept !== undefined && isUndone(kept.details.op)) throw error;
-      log.warning(error instanceof Error ? error.message : String(error));
-    } finally {
-      this.#release?.();
-    }
+/**
+ * Keeps what another process is to do, which may never come: recovery does it then. Nobody has the lock of such an
+ * entry. Never rejects; without it nobody does what that process does not.
+ */
+export async function keepPromise(
+  storage: Storage,
+  id: string,
+  zvol: string,
+  details: Details,
+): Promise<void> {
+  const { host, log } = storage;
+  try {
+    await refuseFull(host);
+    await writeEntry(host, entryOf(storage, { id, zvol, startedMs: host.now(), details }));
+  } catch (error) {
+    const doing = `Cannot keep in the journal what is to be done to "${zvol}"`;
+    log.warning(`${withContext(error, doing).message}; going on without`);
   }
 }
 
-/** Whether a failed operation has left something to recover. */
-function isLeft(op: Op, failure: unknown): boolean {
-  if (isUndone(op)) return leavesSomething(failure);
-  // Its rows go one by one, and its repetition by a user may never come.
-  if (op === "free" || op === "rollback") return true;
-  return isUnknownOutcome(failure) || arrayErrorIn(failure)?.code === "unreachable";
+/** Forgets it; it may not be there. Never rejects: what is kept in vain is closed by recovery. */
+export async function dropPromise({ host, log }: Storage, id: string): Promise<void> {
+  try {
+    await removeEntry(host, id, false);
+  } catch (error) {
+    log.warning(error instanceof Error ? error.message : String(error));
+  }
 }
 
 /**
@@ -184,6 +110,9 @@ export function whyForeign(storage: Storage, entry: JournalEntry): string | unde
 /**
  * Closes what an earlier operation left open, which was killed: the caller hands out what it made, or has
  * seen to it otherwise. To be called under the volume's lock, with nothing left to fail.
+ *
+ * @throws TnblockError `busy` while that operation's process lives: who asked it may not have heard of it, and then
+ *   it is taken back.
  */
 export async function supersede(
   storage: Storage,
@@ -191,25 +120,43 @@ export async function supersede(
   ops: readonly Op[],
 ): Promise<void> {
   const { host, settings, log } = storage;
-  try {
-    const { entries } = await readJournal(host);
-    for (const entry of entries) {
-      const isIt = entry.storage === settings.id && whyForeign(storage, entry) === undefined &&
-        ops.includes(entry.details.op) &&
-        (entry.zvol === zvol || "from" in entry.details && entry.details.from === zvol);
-      if (!isIt) continue;
-      const release = await lockEntry(host, entry.id);
-      if (release === undefined) continue;
-      try {
-        await removeEntry(host, entry.id, true);
-        log.info(`${entry.details.op} of "${zvol}", which was killed, is repeated with success`);
-      } finally {
-        release();
-      }
-    }
-  } catch (error) {
+  const { entries } = await readJournal(host).catch((error) => {
     log.warning(error instanceof Error ? error.message : String(error));
+    return { entries: [] };
+  });
+  for (const entry of entries) {
+    const isIt = entry.storage === settings.id && whyForeign(storage, entry) === undefined &&
+      ops.includes(entry.details.op) && isAbout(entry, zvol);
+    if (!isIt) continue;
+    const { op } = entry.details;
+    const release = await attempt(
+      `Cannot lock the journal's entry of "${zvol}"`,
+      () => lockEntry(host, entry.id),
+    );
+    // Of a snapshot that is read, whoever has it sees under the volume's lock that it is.
+    if (release === undefined && op === "reading") continue;
+    if (release === undefined) {
+      throw new TnblockError(
+        "busy",
+        `Cannot repeat ${op} of "${zvol}": what was asked for first has not ended`,
+        { hint: "Try again in a moment" },
+      );
+    }
+    try {
+      // It may have ended between the two.
+      if (await readEntry(host, entry.id) === undefined) continue;
+      await removeEntry(host, entry.id, true);
+      log.info(`${op} of "${zvol}", which was killed, is repeated with success`);
+    } catch (error) {
+      log.warning(error instanceof Error ? error.message : String(error));
+    } finally {
+      release();
+    }
   }
+}
+
+function isAbout({ zvol, details }: JournalEntry, name: string): boolean {
+  return zvol === name || "from" in details && details.from === name;
 }
 
 /**
@@ -224,20 +171,29 @@ export async function refuseStoppedRename(
   zvol: string,
   doing: string,
 ): Promise<void> {
-  const { entries } = await attempt(
-    `Cannot ${doing} the volume "${zvol}"`,
-    () => readJournal(storage.host),
-  );
-  const stopped = entries.find(({ storage: id, details }) =>
-    id === storage.settings.id && "from" in details &&
-    (details.op === "rename" || details.op === "create_base") && details.from === zvol
-  );
-  if (stopped === undefined) return;
-  throw new TnblockError(
-    "busy",
-    `Cannot ${doing} the volume "${zvol}": it was being renamed to "${stopped.zvol}" when that was stopped`,
-    { hint: "The tnblock daemon sets it right within minutes: try again then" },
-  );
+  const { host, settings } = storage;
+  const what = `Cannot ${doing} the volume "${zvol}"`;
+  const { entries } = await attempt(what, () => readJournal(host));
+  for (const entry of entries) {
+    const { storage: id, details } = entry;
+    const isIt = id === settings.id && "from" in details && details.from === zvol &&
+      (details.op === "rename" || details.op === "create_base");
+    // Who asked for the new name may have it already, before its entry is gone.
+    if (!isIt || await attempt(what, () => isBeingTold(host, entry))) continue;
+    throw new TnblockError(
+      "busy",
+      `${what}: it was being renamed to "${entry.zvol}" when that was stopped`,
+      { hint: "The tnblock daemon sets it right within minutes: try again then" },
+    );
+  }
+}
+
+/** Whether all of it is done, and its process about to learn whether its answer arrived. */
+async function isBeingTold(host: Host, { id }: JournalEntry): Promise<boolean> {
+  const release = await lockEntry(host, id);
+  const now = await readEntry(host, id);
+  release?.();
+  return now === undefined || release === undefined && now.told === true;
 }
 
 /** What tells this zvol from a later one of its name. */

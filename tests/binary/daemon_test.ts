@@ -1,6 +1,6 @@
 /** The compiled daemon below a manager that plays systemd: restarted and killed while work goes on. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { BINARY, run, SimulatorProcess } from "./program.ts";
+import { BINARY, nvmeConfig, run, SimulatorProcess } from "./program.ts";
 
 const SOCKET = "/run/tnblock/daemon.sock";
 const SMALL_SYSTEMD = new URL("small_systemd.pl", import.meta.url).pathname;
@@ -28,18 +28,7 @@ class Node implements AsyncDisposable {
     readonly simulator: SimulatorProcess,
     readonly manager: Deno.ChildProcess,
   ) {
-    const { ready } = simulator;
-    this.#config = {
-      type: "tnblock",
-      "tnb-api-host": ready.host,
-      "tnb-api-port": ready.port,
-      "tnb-api-user": ready.user,
-      "tnb-tls-fingerprint": ready.fingerprint,
-      "tnb-dataset": ready.dataset,
-      "tnb-transport-mode": "nvme-tcp",
-      "tnb-subsystem-nqn": ready.subsystemNqn,
-      "tnb-portals": ready.portals.nvme.join(","),
-    };
+    this.#config = nvmeConfig(simulator.ready);
     this.#commands = manager.stdin.getWriter();
     this.#reading = this.#read();
     this.#log = new Response(manager.stderr).text();
@@ -170,22 +159,15 @@ class Node implements AsyncDisposable {
    * into it.
    */
   async age(): Promise<void> {
-    const folder = `${this.folder}/var/lib/tnblock/journal`;
-    const files = async () =>
-      await Promise.all((await this.journal()).map(async (name) => {
-        const path = `${folder}/${name}`;
-        const text = await Deno.readTextFile(path).catch(() => undefined);
-        return { path, entry: text === undefined ? undefined : JSON.parse(text) };
-      }));
-    await until(
-      "death in each entry",
-      async () =>
-        (await files()).every(({ entry }) => entry === undefined || entry.deadMs !== undefined),
-    );
-    for (const { path, entry } of await files()) {
-      if (entry === undefined) continue;
-      await Deno.writeTextFile(path, JSON.stringify({ ...entry, deadMs: entry.deadMs - 600_000 }));
-    }
+    const file = `${this.folder}/run/tnblock/recovery.json`;
+    const deaths = async (): Promise<Record<string, number>> =>
+      JSON.parse(await Deno.readTextFile(file).catch(() => "{}"));
+    await until("death of each entry", async () => {
+      const seen = await deaths();
+      return (await this.journal()).every((name) => name.slice(0, -".json".length) in seen);
+    });
+    const older = Object.entries(await deaths()).map(([id, at]) => [id, at - 600]);
+    await Deno.writeTextFile(file, JSON.stringify(Object.fromEntries(older)));
     await this.signal("kill");
   }
 

@@ -4,6 +4,7 @@ import { lineLog } from "../../src/common/log.ts";
 import { ArrayLinks } from "../../src/daemon/array_link.ts";
 import { startDaemon } from "../../src/daemon/daemon.ts";
 import { type RecoveryTask, startRecovery } from "../../src/daemon/recovery.ts";
+import { DEATHS_FILE } from "../../src/daemon/recovery_deaths.ts";
 import { afterLook, type AgendaItem, MOST_FAILURES } from "../../src/daemon/recovery_agenda.ts";
 import { Storages } from "../../src/daemon/storages.ts";
 import { linuxHost } from "../../src/host/linux.ts";
@@ -11,17 +12,18 @@ import { TnblockError } from "../../src/common/error.ts";
 import { JOURNAL_FOLDER } from "../../src/volumes/journal.ts";
 import type { Recovered } from "../../src/volumes/recover/recover.ts";
 import { arrayState } from "../support/array_state.ts";
+import { DeafProxy } from "../support/deaf_proxy.ts";
 import { askUntilDeath, openEntries } from "../support/mortal.ts";
 import { Place } from "../support/place.ts";
 
 /** Writes the storage's section where PVE has it. */
-async function writeSection(place: Place): Promise<void> {
+async function writeSection(place: Place, also: (text: string) => string): Promise<void> {
   const lines = Object.entries(place.config({ content: "images" }))
     .filter(([key]) => key !== "type")
     .map(([key, value]) => `\t${key} ${value}`);
   await Deno.writeTextFile(
     `${place.directory}/etc/pve/storage.cfg`,
-    `tnblock: san\n${lines.join("\n")}\n\n`,
+    also(`tnblock: san\n${lines.join("\n")}\n\n`),
   );
 }
 
@@ -31,10 +33,11 @@ const hostOf = (place: Place) => linuxHost({ root: place.directory, nodeName: "p
 async function recovering(
   place: Place,
   settleMs = 0,
+  sections: (text: string) => string = (text) => text,
 ): Promise<
   { task: RecoveryTask; log: string[]; leap: (ms: number) => void } & AsyncDisposable
 > {
-  await writeSection(place);
+  await writeSection(place, sections);
   let leapt = 0;
   const real = hostOf(place);
   const host = { ...real, monotonicMs: () => real.monotonicMs() + leapt };
@@ -67,7 +70,7 @@ async function recovering(
 
 Deno.test("the daemon undoes at its start what a killed hook left", async () => {
   await using place = await Place.start("nvme-tcp", { release: "25.10" });
-  await writeSection(place);
+  await writeSection(place, (text) => text);
   const was = await arrayState(place);
   const args = { vmid: 100, format: "raw", sizeKiB: 65536 };
   await askUntilDeath(place, "alloc_image", args, { nth: 2, when: "after" });
@@ -171,6 +174,59 @@ Deno.test("an operation that has ended is forgotten, one under way is looked at 
   assertEquals(afterLook(undefined, { ...FOUND, outcome: "running" }, 5)?.item.nextMs, 5);
 });
 
+Deno.test("a storage whose array does not answer keeps no other one waiting", async () => {
+  await using place = await Place.start("nvme-tcp", { release: "25.10" });
+  const args = { vmid: 100, format: "raw", sizeKiB: 65536 };
+  await askUntilDeath(place, "alloc_image", args, { nth: 2, when: "after" });
+  const [entry] = await openEntries(place);
+  assert(entry !== undefined);
+  // An array that takes connections and says nothing, of a storage that comes before the other one.
+  await using silent = await DeafProxy.start(place.simulator.ready.port);
+  silent.fallSilent();
+  const far = { ...entry, id: crypto.randomUUID(), storage: "far", place: undefined, startedMs: 1 };
+  const file = `${JOURNAL_FOLDER}/${far.id}.json`;
+  await Deno.writeTextFile(`${place.directory}${file}`, JSON.stringify(far));
+  const secrets = `${place.directory}/etc/pve/priv/storage`;
+  await Deno.copyFile(`${secrets}/san.tnblock`, `${secrets}/far.tnblock`);
+  await using recovery = await recovering(place, 0, (text) => {
+    const port = `tnb-api-port ${silent.port}`;
+    const first = text.replace("tnblock: san", "tnblock: far").replace(/tnb-api-port \d+/, port);
+    return first + text;
+  });
+  const until = Date.now() + 10_000;
+  while ((await openEntries(place)).length > 1 && Date.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assertEquals((await openEntries(place)).map(({ storage }) => storage), ["far"]);
+  assertEquals((await recovery.task.report()).open.map(({ outcome }) => outcome), [undefined]);
+  // What is told to end does not wait for it either.
+  const began = Date.now();
+  await recovery.task.stop();
+  assert(Date.now() - began < 5_000);
+});
+
+Deno.test("the next daemon of the same boot counts on from what the former one saw", async () => {
+  await using place = await Place.start("nvme-tcp", { release: "25.10" });
+  const args = { vmid: 100, format: "raw", sizeKiB: 65536 };
+  await askUntilDeath(place, "alloc_image", args, { nth: 1, when: "after" });
+  const outcomes = async () => {
+    await using recovery = await recovering(place, 300_000);
+    return (await recovery.task.pass()).map(({ outcome }) => outcome);
+  };
+  assertEquals([await outcomes(), await outcomes()], [["waits"], ["waits"]]);
+  const file = `${place.directory}${DEATHS_FILE}`;
+  const age = async (seconds: number) => {
+    const deaths: Record<string, number> = JSON.parse(await Deno.readTextFile(file));
+    const older = Object.entries(deaths).map(([id, at]) => [id, at - seconds]);
+    await Deno.writeTextFile(file, JSON.stringify(Object.fromEntries(older)));
+  };
+  // A later boot's seconds are fewer: what they cannot mean counts for nothing.
+  await age(-86_400_000);
+  assertEquals(await outcomes(), ["waits"]);
+  await age(301);
+  assertEquals([await outcomes(), await openEntries(place)], [["undone"], []]);
+});
+
 Deno.test("what another node or another storage left is left alone", async () => {
   await using place = await Place.start("nvme-tcp", { release: "25.10", nodes: ["pve1", "pve2"] });
   const args = { vmid: 100, format: "raw", sizeKiB: 65536 };
@@ -185,5 +241,8 @@ Deno.test("what another node or another storage left is left alone", async () =>
   const [open] = (await recovery.task.report()).open;
   assertEquals(open?.outcome, "foreign");
   assertStringIncludes(open?.why ?? "", "pve9");
+  const told = recovery.log.filter((line) => line.includes("pve9"));
+  assertEquals(told.length, 1);
+  assertStringIncludes(told[0] ?? "", `write "node":"pve1" into ${JOURNAL_FOLDER}/${entry.id}`);
   assertEquals((await place.objects()).zvols?.length, 1);
 });

@@ -70,6 +70,37 @@ both(
   },
 );
 
+both(
+  "what is to be finished stays open when the way to the array is lost, whatever is said of it",
+  async (place) => {
+    const volname = await place.alloc();
+    await place.must("volume_snapshot", { volname, snapshot: "a" });
+    const config = { "tnb-api-retry-max": 0 };
+    for (
+      const [method, args, call] of [
+        ["volume_resize", { volname, size: 128 << 20 }, "pool.dataset.update"],
+        ["volume_snapshot_delete", { volname, snapshot: "a" }, "pool.snapshot.delete"],
+      ] as const
+    ) {
+      const logins = Array.from({ length: 400 }, (_, at) => ({
+        method: "auth.login_ex",
+        nth: at + 2,
+        do: "result",
+        result: { response_type: "AUTH_ERR" },
+      }));
+      await place.faults([{ method: call, nth: 1, do: "done-then-drop" }, ...logins]);
+      const { error } = await place.ask(method, args, { config });
+      assertEquals([method, error?.code], [method, "auth"]);
+      await place.faults([]);
+      assertEquals((await openEntries(place)).length, 1);
+      await recover(place);
+      assertEquals(await openEntries(place), []);
+    }
+    const { snapshots = [], zvols = [] } = await place.objects();
+    assertEquals([snapshots, zvols.map((one) => one.volsize)], [[], [128 << 20]]);
+  },
+);
+
 Deno.test("an entry that is damaged or newer is not guessed at", () => {
   for (const text of ["", "{", "[]", `{"v":2}`, `{"v":1,"id":"x"}`]) {
     assertEquals(parseEntry(text), undefined);

@@ -31,9 +31,9 @@ async function cloneImage(storage: Storage, args: unknown): Promise<Revocable> {
   const source = parseVolumeName(volname);
   const made = await cloneVolume(storage, source, { snapshot, prefix: `vm-${vmid}-disk-` });
   const name = formatVolumeName(made, made.isOfBase ? source : undefined);
-  return new Revocable(name, async (storage) => {
-    const token = await prepareFree(storage, made);
-    if (token !== undefined) await finishFree(storage, token);
+  return new Revocable(name, async ({ within }) => {
+    const token = await prepareFree(within, made);
+    if (token !== undefined) await finishFree(within, token);
   });
 }
 
@@ -50,7 +50,7 @@ async function createBaseOf(storage: Storage, args: unknown): Promise<string | R
   const { change } = made;
   return change === undefined
     ? name
-    : new Revocable(name, (storage) => takeBackBase(storage, { ...made, change }));
+    : new Revocable(name, ({ storage }) => takeBackBase(storage, { ...made, change }));
 }
 
 async function renameVolumeOf(storage: Storage, args: unknown): Promise<string | Revocable> {
@@ -65,7 +65,7 @@ async function renameVolumeOf(storage: Storage, args: unknown): Promise<string |
   const { change } = made;
   return change === undefined
     ? name
-    : new Revocable(name, (storage) => takeBackRename(storage, { ...made, change }));
+    : new Revocable(name, ({ storage }) => takeBackRename(storage, { ...made, change }));
 }
 
 /** The name that PVE asks for: whole, or by the guest that is to own the volume. */

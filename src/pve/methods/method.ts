@@ -3,11 +3,19 @@ import * as v from "valibot";
 import { TnblockError } from "../../common/error.ts";
 import type { Storage } from "../../volumes/storage.ts";
 
+/** What taking back works with. */
+export interface TakingBack {
+  /** Verbs that are run with it open entries of their own in the journal. */
+  readonly storage: Storage;
+  /** Verbs that are run with it are part of the operation that is taken back: its own entry stands for them. */
+  readonly within: Storage;
+}
+
 /** A result that is worth nothing unless the caller hears of it, with what takes it back. */
 export class Revocable {
   constructor(
     readonly result: unknown,
-    readonly takeBack: (storage: Storage) => Promise<void>,
+    readonly takeBack: (means: TakingBack) => Promise<void>,
   ) {}
 }
 

@@ -37,8 +37,8 @@ async function volumeSnapshot(storage: Storage, args: unknown): Promise<Revocabl
     );
   }
   const taken = await takeSnapshot(storage, volume, snapshot);
-  return new Revocable(null, async (storage) => {
-    await takeBackSnapshot(storage, taken);
+  return new Revocable(null, async ({ within }) => {
+    await takeBackSnapshot(within, taken);
   });
 }
 

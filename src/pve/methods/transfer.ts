@@ -40,7 +40,7 @@ async function prepareImportOf(storage: Storage, args: unknown): Promise<Revocab
   );
   return new Revocable(
     { volname, path: linkPath(storage.settings.id, made.zvol) },
-    async (storage) => void await abortImport(storage, made),
+    async ({ within }) => void await abortImport(within, made),
   );
 }
 

@@ -44,9 +44,9 @@ async function allocImage(storage: Storage, args: unknown): Promise<string | Rev
     isCloudInit(made.zvol) ? { zvol: made.zvol, tag: undefined } : made,
   );
   if (!made.isNew) return volname;
-  return new Revocable(volname, async (storage) => {
-    const token = await prepareFree(storage, made);
-    if (token !== undefined) await finishFree(storage, token);
+  return new Revocable(volname, async ({ within }) => {
+    const token = await prepareFree(within, made);
+    if (token !== undefined) await finishFree(within, token);
   });
 }
 
@@ -76,7 +76,7 @@ async function listImages(storage: Storage, args: unknown): Promise<RawJson> {
 
 async function freeImage(storage: Storage, args: unknown): Promise<unknown> {
   const { volname, finish } = parseArgs(SCHEMAS.free, args);
-  const token = await prepareFree(storage, parseVolumeName(volname));
+  const token = await prepareFree(storage, parseVolumeName(volname), !finish);
   if (!finish || token === undefined) return token === undefined ? null : { token };
   await finishFree(storage, token);
   return null;

@@ -3,6 +3,7 @@
  * the array. Nothing here touches anything. Whatever may have come into somebody's hands since stays.
  */
 import type { JournalEntry } from "../journal.ts";
+import type { Seen } from "./settle.ts";
 
 /** What is to be done; `how` names one of the ways that the operation knows. */
 export type Verdict<How extends string = string> =
@@ -23,26 +24,6 @@ interface Named {
   readonly isSure: boolean;
 }
 
-/**
- * Whether a time has passed since another; a clock that was set back by more than it counts as passed, so that
- * nothing waits for years.
- */
-export function hasPassed(sinceMs: number, nowMs: number, ms: number): boolean {
-  const passed = nowMs - sinceMs;
-  return passed >= ms || passed < -ms;
-}
-
-/** What is to be done first: a call of the dead process may be under way on the array still. */
-export function decideTime(
-  entry: Pick<JournalEntry, "deadMs">,
-  nowMs: number,
-  settleMs: number,
-): "note-death" | "wait" | "look" {
-  if (settleMs === 0) return "look";
-  if (entry.deadMs === undefined) return "note-death";
-  return hasPassed(entry.deadMs, nowMs, settleMs) ? "look" : "wait";
-}
-
 /** What there is of a volume or clone that was being made. */
 export interface MadeView {
   readonly zvol: {
@@ -54,23 +35,34 @@ export interface MadeView {
     readonly hasSnapshots: boolean;
   } | undefined;
   readonly named: Named;
+  /** Whether it is exported as this storage's. */
+  readonly isExported: boolean;
+  /** When there is no zvol: whether rows export its path still, and whether they can only be the operation's. */
+  readonly rows: "none" | "its" | "another's";
   /** Whether this node has it attached, or used; of a clone for reading, whether that was since its process ended. */
   readonly isHere: boolean;
 }
 
 /** The ways in which what was made is taken back. */
-export type MadeHow = "free" | "note-unmarked" | "destroy-unmarked";
+export type MadeHow = "free" | "remove-rows" | "note-unmarked" | "destroy-unmarked";
 
-/** For alloc, import, clone, and the clone for reading a snapshot. */
+/**
+ * For alloc, import, clone, and the clone for reading a snapshot.
+ *
+ * @param nowMs monotonic.
+ */
 export function decideMade(
-  entry: Pick<JournalEntry, "details" | "unmarked">,
-  { zvol, named, isHere }: MadeView,
+  { details, told = false }: Pick<JournalEntry, "details" | "told">,
+  view: MadeView,
+  unmarked: Seen["unmarked"],
   nowMs: number,
   settleMs: number,
 ): Verdict<MadeHow> {
-  const { details } = entry;
-  if (zvol === undefined) return close("nothing of it is there");
+  const { zvol, named, isHere } = view;
+  if (zvol === undefined) return decideRows(details, view);
   if (!zvol.isOfOperation && !zvol.isUnmarkedClone) return close("what has its name is another's");
+  // PVE names it when all disks of a guest are there, hours later perhaps, and `pvesm alloc` never.
+  if (told) return close("it stays: who asked for it may have heard of it");
   if (details.op === "alloc" && details.repeatable) {
     return close("it stays: what is asked for again by its name is found");
   }
@@ -81,8 +73,21 @@ export function decideMade(
   }
   // What is imported its own process has attached, to write it.
   if (isHere && details.op !== "import") return close("it stays: it is attached on this node");
-  if (!zvol.isOfOperation) return decideUnmarked(entry, zvol, nowMs, settleMs);
+  if (!zvol.isOfOperation) return decideUnmarked(unmarked, zvol, nowMs, settleMs);
   return act("free", "nobody heard of it");
+}
+
+/** Its zvol was destroyed by others, or its export came late: what is left exports nothing, and bars its number. */
+function decideRows(
+  { op }: JournalEntry["details"],
+  { rows, named, isHere }: MadeView,
+): Verdict<MadeHow> {
+  if (rows === "none") return close("nothing of it is there");
+  if (rows === "another's") return close("what exports its path may be another's");
+  if (named.ever) return close("its export stays: a guest's configuration names it");
+  if (!named.isSure) return wait("not all guests' configurations can be read");
+  if (isHere && op !== "import") return close("its export stays: it is attached on this node");
+  return act("remove-rows", "only its export is left");
 }
 
 /**
@@ -90,7 +95,7 @@ export function decideMade(
  * mark it: it is this operation's when it is still there and unmarked much later.
  */
 function decideUnmarked(
-  { unmarked }: Pick<JournalEntry, "unmarked">,
+  unmarked: Seen["unmarked"],
   zvol: { readonly guid: string | null; readonly createdMs: number },
   nowMs: number,
   settleMs: number,
@@ -100,7 +105,7 @@ function decideUnmarked(
   if (!isKnown && settleMs > 0) {
     return act("note-unmarked", "it has no marks: looked at once more");
   }
-  if (isKnown && !hasPassed(unmarked.sinceMs, nowMs, settleMs)) return wait("it has no marks yet");
+  if (isKnown && nowMs - unmarked.sinceMs < settleMs) return wait("it has no marks yet");
   return act("destroy-unmarked", "it was killed between making and marking the clone");
 }
 
@@ -114,8 +119,12 @@ export interface RenameView {
   readonly exportAt: "from" | "to" | "none";
   /** Whether its export is on where it was off before, or off where it was on. */
   readonly isSwitched: boolean;
+  /** Whether it has been given its old name back since, and its export was on before and is off there now. */
+  readonly isOffSince: boolean;
   /** Whether something else has the old name. */
   readonly isFromTaken: boolean;
+  /** Whether who asked may have heard of the new name. */
+  readonly isTold: boolean;
   readonly hasClones: boolean;
   readonly namedFrom: Named;
   readonly namedTo: Named;
@@ -125,9 +134,9 @@ export interface RenameView {
 
 /**
  * The ways of a rename: only the marks, the half of it, or all of it back; its half to the end, or all of it
- * once more.
+ * once more; on again what a write that came late switched off.
  */
-export type RenameHow = "marks-back" | "half-back" | "back" | "forward" | "again";
+export type RenameHow = "marks-back" | "half-back" | "back" | "forward" | "again" | "switch-on";
 
 /**
  * For rename and create_base: the disk must be reachable by the name that its guest's configuration has.
@@ -136,7 +145,10 @@ export type RenameHow = "marks-back" | "half-back" | "back" | "forward" | "again
  */
 export function decideRename(view: RenameView, isBack: boolean): Verdict<RenameHow> {
   const { at, exportAt } = view;
-  if (at === "nowhere") return close("it was not begun, or gone on with since");
+  if (at === "nowhere") {
+    if (view.isOffSince) return act("switch-on", "a write that came late had switched it off");
+    return close("it was not begun, or gone on with since");
+  }
   if (isBack) return decideBack(view);
   if (at === "from") {
     if (!view.isBegun) return close("it was taken back already");
@@ -151,6 +163,9 @@ export function decideRename(view: RenameView, isBack: boolean): Verdict<RenameH
   }
   if (!view.namedTo.isSure || !view.namedFrom.isSure) {
     return wait("not all guests' configurations can be read");
+  }
+  if (view.isTold && !view.namedFrom.ever) {
+    return close("it stays: who asked for it may have heard of it, and no guest has its old name");
   }
   if (view.isFromTaken) {
     const why = "another volume has the old name";
@@ -203,16 +218,39 @@ export function decideFree({ zvol, export: found, named, isHere }: FreeView): Ve
   return act("finish", "it had begun");
 }
 
+/** What there is of a volume whose free was promised. */
+export interface PromisedView extends Omit<FreeView, "export"> {
+  /** Whether the export is the one that was to go, whole or in part, or another. */
+  readonly export: "same" | "other";
+  /** Whether the cluster's note of the free stands; "unknown" while it cannot be read. */
+  readonly note: "stands" | "withdrawn" | "unknown";
+}
+
+/** For a free that was promised, and whose worker never came: as long as the volume is in nobody's hands. */
+export function decidePromised(view: PromisedView): Verdict<"finish"> {
+  if (view.zvol === "gone") return close("it is gone");
+  if (view.zvol === "other") return close("what has its name was made since");
+  if (view.export === "other") return close("it stays: it was exported anew since");
+  if (view.note === "withdrawn") return close("it stays: it was handed out again");
+  if (view.named.ever) return close("it stays: a guest's configuration names it");
+  if (view.isHere) return close("it stays: it is attached on this node");
+  if (!view.named.isSure) return wait("not all guests' configurations can be read");
+  if (view.note === "unknown") return wait("whether it was handed out again cannot be read");
+  return act("finish", "PVE has forgotten it, and its worker never came");
+}
+
 /** What there is of a volume that was being grown. */
 export interface ResizeView {
   /** Undefined when the volume of that time is not there any more. */
   readonly volsize: number | undefined;
+  /** Bytes that are reserved for it. */
+  readonly reserved: number;
 }
 
 /** For a resize: the size is absolute, so that growing once more is safe; a size of somebody else's stays. */
 export function decideResize(
   { from, to }: { readonly from: number; readonly to: number },
-  { volsize }: ResizeView,
+  { volsize }: Pick<ResizeView, "volsize">,
 ): Verdict<"grow" | "follow"> {
   if (volsize === undefined) return close("the volume is gone, or another one");
   if (volsize >= to) return act("follow", "the array has grown it");
@@ -243,18 +281,32 @@ export interface SnapshotView {
   readonly snapshot: "same" | "other" | "gone";
   /** Whether clones or holds are on it. */
   readonly isUsed: boolean;
+  /** Whether who asked may have heard of it. */
+  readonly isTold: boolean;
+  /** Whether a guest has the volume. */
+  readonly isNamed: boolean;
+  /** Whether a guest's configuration has the snapshot, finished or begun. */
+  readonly isListed: boolean;
+  /** Whether all configurations could be read. */
+  readonly isSure: boolean;
 }
 
 /** For a snapshot that was being taken: nobody heard of it, and it would bar the way back to older ones. */
-export function decideTaken({ snapshot, isUsed }: SnapshotView): Verdict<"remove"> {
+export function decideTaken(view: SnapshotView): Verdict<"remove"> {
+  const { snapshot, isUsed, isListed, isSure } = view;
   if (snapshot === "gone") return close("it was not taken");
   if (snapshot === "other") return close("what has its name was taken since");
   if (isUsed) return close("it stays: something hangs on it");
+  if (isListed) return close("it stays: a guest's configuration has it");
+  if (!isSure) return wait("not all guests' configurations can be read");
+  if (view.isTold && !view.isNamed) {
+    return close("it stays: who asked for it may have heard of it, and no guest has the volume");
+  }
   return act("remove", "nobody heard of it");
 }
 
 /** For a snapshot that was being deleted. */
-export function decideDeleted({ snapshot }: SnapshotView): Verdict<"remove"> {
+export function decideDeleted({ snapshot }: Pick<SnapshotView, "snapshot">): Verdict<"remove"> {
   if (snapshot === "gone") return close("it is gone");
   if (snapshot === "other") return close("what has its name was taken since");
   return act("remove", "its deletion had begun");

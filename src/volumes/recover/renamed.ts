@@ -1,17 +1,30 @@
 /** Setting a volume right whose rename stopped: back to its old name as a rule, which its guest has. */
 import { TnblockError } from "../../common/error.ts";
 import { tagOf, type VolumeExport } from "../../transport/transport.ts";
+import type { Caller } from "../../truenas/caller.ts";
+import { isAbsent } from "../../truenas/errors.ts";
+import * as snapshots from "../../truenas/snapshots.ts";
 import * as zvols from "../../truenas/zvols.ts";
-import { withVolumeLock } from "../attachment.ts";
-import { takeBackBase } from "../create_base.ts";
+import { BASE_SNAPSHOT } from "../create_base.ts";
 import { guestsNaming } from "../guests.ts";
-import { linkedClones } from "../movable.ts";
+import { findMovable, linkedClones, refuseActive } from "../movable.ts";
 import { moveBack } from "../move.ts";
-import { isOfOperation, isRenameBegun, wasRenamedAs } from "../ownership.ts";
-import { takeBackRename } from "../rename.ts";
+import { isOfOperation, isRenameBegun, renamedFrom, wasRenamedAs } from "../ownership.ts";
+import { moveTo, refuseTaken } from "../rename.ts";
 import { zvolPath } from "../storage.ts";
-import { decideRename, type RenameView } from "./decide.ts";
-import { type DetailsOf, type Ending, endingOf, isSameZvol, type Recovery } from "./recovery.ts";
+import { asArrayTold } from "../try_names.ts";
+import { decideRename, type RenameHow, type RenameView, type Verdict } from "./decide.ts";
+import {
+  CHANGED,
+  type DetailsOf,
+  type Ending,
+  endingOf,
+  ifVolumeIsIdle,
+  isSameZvol,
+  NOT_SETTLED,
+  type Recovery,
+} from "./recovery.ts";
+import { comingOfRename, mayAct } from "./settle.ts";
 
 type Renaming = Recovery<DetailsOf<"rename" | "create_base">>;
 
@@ -20,16 +33,18 @@ interface Found {
   readonly view: RenameView;
   readonly zvol: zvols.Zvol | undefined;
   readonly export: VolumeExport | undefined;
+  /** Whether it is to become a base, has the new name, and not the snapshot that comes last. */
+  readonly lacksSnapshot: boolean;
 }
 
 /** Recovers rename and create_base. */
 export async function recoverRename(recovery: Renaming): Promise<Ending> {
-  const { storage, details, entry } = recovery;
-  let again: VolumeExport | undefined;
-  const ending = await withVolumeLock<Ending>(storage, details.from, async () => {
+  const { storage, details, entry, pace } = recovery;
+  return await ifVolumeIsIdle(storage, details.from, async () => {
     const found = await look(recovery);
     const verdict = decideRename(found.view, details.back);
     if (verdict.do !== "act") return endingOf(verdict);
+    if (!mayAct(pace, comingOfRename(found.view, found.lacksSnapshot))) return NOT_SETTLED;
     const { zvol, export: exported } = found;
     if (zvol === undefined) return endingOf({ do: "close", why: "it is gone" });
     storage.deadline.check();
@@ -38,29 +53,25 @@ export async function recoverRename(recovery: Renaming): Promise<Ending> {
       await marksBack(recovery);
     } else if (exported === undefined) {
       return endingOf({ do: "close", why: "nothing exports it" });
+    } else if (verdict.how === "switch-on") {
+      await switchAsBefore(recovery, exported);
     } else if (verdict.how === "forward") {
       await goForward(recovery, exported);
-    } else if (verdict.how === "again") {
-      again = exported;
     } else if (verdict.how === "half-back") {
       await moveBack(recovery.within, recovery.array, { zvol, export: exported });
       if (!details.enabled) await switchAsBefore(recovery, { ...exported, enabled: true });
       await marksBack(recovery);
+    } else if (verdict.how === "again") {
+      return await takeBack(recovery, verdict, exported, details.from, entry.zvol);
     } else {
-      await takeBack(recovery, exported);
+      return await ifVolumeIsIdle(
+        storage,
+        entry.zvol,
+        () => takeBack(recovery, verdict, exported, entry.zvol, details.from),
+      );
     }
-    const isFinished = verdict.how === "forward" || verdict.how === "again";
-    return { outcome: isFinished ? "finished" : "undone", why: verdict.why };
+    return { outcome: verdict.how === "forward" ? "finished" : "undone", why: verdict.why };
   });
-  // It takes the same lock by itself.
-  if (again !== undefined) {
-    await takeBackRename(storage, {
-      zvol: details.from,
-      tag: tagOf(again.identity),
-      change: { from: entry.zvol, operation: details.operation },
-    });
-  }
-  return ending;
 }
 
 async function look({ storage, array, entry, details }: Renaming): Promise<Found> {
@@ -72,30 +83,40 @@ async function look({ storage, array, entry, details }: Renaming): Promise<Found
     transport.lookUp(array, from, deadline),
     transport.lookUp(array, to, deadline),
   ]);
-  const isIt = (zvol: zvols.Zvol) =>
-    isSameZvol(details.made, zvol) && isOfOperation(zvol, details.operation);
-  const zvol = listing.zvols.find((one) => (one.name === from || one.name === to) && isIt(one));
+  const same = listing.zvols.find((one) =>
+    (one.name === from || one.name === to) && isSameZvol(details.made, one)
+  );
+  const isIts = same !== undefined && isOfOperation(same, details.operation);
+  // By another operation, which gave it its old name back.
+  const isBackSince = same !== undefined && !isIts && !details.back && same.name === from &&
+    renamedFrom(same) === to;
+  const zvol = isIts || isBackSince ? same : undefined;
   const own = (found: typeof exportFrom) =>
     found.kind === "ours" && zvol !== undefined && wasRenamedAs(zvol, found.export.identity)
       ? found.export
       : undefined;
   const exported = own(exportTo) ?? own(exportFrom);
   const tag = exported === undefined ? undefined : tagOf(exported.identity);
+  const isSwitched = exported !== undefined && exported.enabled !== details.enabled;
   const isTaken = listing.filesystems.includes(from) ||
     listing.zvols.some((one) => one.name === from);
   return {
     zvol,
     export: exported,
+    lacksSnapshot: isIts && details.op === "create_base" && same.name === to &&
+      await snapshots.read(array, to, BASE_SNAPSHOT, deadline.bounds()) === undefined,
     view: {
-      at: zvol === undefined ? "nowhere" : zvol.name === from ? "from" : "to",
+      at: !isIts ? "nowhere" : same.name === from ? "from" : "to",
       isBegun: zvol !== undefined && isRenameBegun(zvol),
       exportAt: own(exportTo) !== undefined
         ? "to"
         : own(exportFrom) !== undefined
         ? "from"
         : "none",
-      isSwitched: exported !== undefined && exported.enabled !== details.enabled,
+      isSwitched,
+      isOffSince: isBackSince && own(exportFrom) !== undefined && isSwitched && details.enabled,
       isFromTaken: isTaken,
+      isTold: entry.told === true,
       hasClones: zvol !== undefined && linkedClones(listing, zvol.name).length > 0,
       namedFrom: await guestsNaming(storage, { zvol: details.from, tag }),
       namedTo: await guestsNaming(storage, { zvol: entry.zvol, tag }),
@@ -137,15 +158,45 @@ async function goForward(
   await storage.transport.repoint(array, as, to, storage.undoDeadline());
 }
 
-/** All of it: by the same steps as when a caller has gone, with an entry of their own. */
+/**
+ * All of it, from one name to the other, with an entry of its own; under the lock of the name that it has.
+ * Decided again there, before this node lets go of the disk and right before the first write: who had the lock
+ * before may have given the disk to a guest.
+ */
 async function takeBack(
-  { storage, entry, details }: Renaming,
+  recovery: Renaming,
+  first: Extract<Verdict<RenameHow>, { do: "act" }>,
   { identity }: VolumeExport,
-): Promise<void> {
-  const made = {
-    zvol: entry.zvol,
-    tag: tagOf(identity),
-    change: { from: details.from, operation: details.operation },
+  name: string,
+  to: string,
+): Promise<Ending> {
+  const { storage, array, details } = recovery;
+  const decideAgain = async (): Promise<Ending | undefined> => {
+    const verdict = decideRename((await look(recovery)).view, details.back);
+    if (verdict.do !== "act") return endingOf(verdict);
+    return verdict.how === first.how ? undefined : endingOf(CHANGED);
   };
-  await (details.op === "create_base" ? takeBackBase : takeBackRename)(storage, made);
+  const volume = { zvol: name, tag: tagOf(identity) };
+  const before = await decideAgain();
+  if (before !== undefined) return before;
+  const movable = await findMovable(storage, array, volume, () => true);
+  refuseTaken(storage, movable, to);
+  await refuseActive(storage, volume, movable, "rename");
+  const last = await decideAgain();
+  if (last !== undefined) return last;
+  storage.deadline.check();
+  if (details.op === "create_base" && !details.back) {
+    await removeBaseSnapshot(array, movable.source.zvol.name);
+  }
+  await moveTo(storage, array, movable, to, undefined, "back").catch(asArrayTold);
+  return { outcome: first.how === "again" ? "finished" : "undone", why: first.why };
+}
+
+/** What became of a lost answer is seen at the next look. */
+async function removeBaseSnapshot(array: Caller, path: string): Promise<void> {
+  try {
+    await snapshots.remove(array, path, BASE_SNAPSHOT);
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
 }

@@ -8,9 +8,9 @@ import {
   decideResize,
   decideRollback,
   decideTaken,
-  decideTime,
   type MadeView,
   type RenameView,
+  type SnapshotView,
 } from "../../../src/volumes/recover/decide.ts";
 
 const NOBODY = { now: false, ever: false, isSure: true };
@@ -38,8 +38,68 @@ Deno.test("what was made is undone only when it is this operation's and in nobod
     ["close", { isHere: true }],
   ];
   for (const [expected, change] of cases) {
-    const view = { zvol: THERE, named: NOBODY, isHere: false, ...change };
-    assertEquals([change, decideMade(ALLOCATED, view, 0, 10).do], [change, expected]);
+    const view = {
+      zvol: THERE,
+      isExported: true,
+      rows: "none",
+      named: NOBODY,
+      isHere: false,
+      ...change,
+    } as const;
+    assertEquals([change, decideMade(ALLOCATED, view, undefined, 0, 10).do], [change, expected]);
+  }
+});
+
+Deno.test("a volume whose caller may have heard of it is not undone", () => {
+  const view = {
+    zvol: THERE,
+    isExported: true,
+    rows: "none",
+    named: NOBODY,
+    isHere: false,
+  } as const;
+  assertEquals(decideMade({ ...ALLOCATED, told: true }, view, undefined, 0, 10).do, "close");
+});
+
+Deno.test("rows without a zvol go only when they can be nobody else's and are in nobody's hands", () => {
+  const cases: readonly (readonly [string, Partial<MadeView>])[] = [
+    ["act", {}],
+    ["close", { rows: "none" }],
+    ["close", { rows: "another's" }],
+    ["close", { named: SOMEBODY }],
+    ["wait", { named: UNSURE }],
+    ["close", { isHere: true }],
+  ];
+  for (const [expected, change] of cases) {
+    const view = {
+      zvol: undefined,
+      isExported: true,
+      rows: "its",
+      named: NOBODY,
+      isHere: false,
+      ...change,
+    } as const;
+    assertEquals([change, decideMade(ALLOCATED, view, undefined, 0, 10).do], [change, expected]);
+  }
+});
+
+Deno.test("a clone without marks goes only when the same was there for as long as a write may take", () => {
+  const clone = {
+    details: { op: "clone", operation: crypto.randomUUID(), origin: "a@b" },
+  } as const;
+  const zvol = { ...THERE, isOfOperation: false, isUnmarkedClone: true };
+  const view = { zvol, isExported: true, rows: "none", named: NOBODY, isHere: false } as const;
+  const known = { guid: "1", createdMs: 1000, sinceMs: 500 };
+  const cases = [
+    ["act note-unmarked", undefined, 500],
+    ["wait", known, 599],
+    ["act destroy-unmarked", known, 600],
+    ["act note-unmarked", { ...known, guid: "2" }, 600],
+  ] as const;
+  for (const [expected, unmarked, now] of cases) {
+    const verdict = decideMade(clone, view, unmarked, now, 100);
+    const text = verdict.do === "act" ? `act ${verdict.how}` : verdict.do;
+    assertEquals([unmarked, now, text], [unmarked, now, expected]);
   }
 });
 
@@ -48,7 +108,9 @@ const RENAMED: RenameView = {
   isBegun: false,
   exportAt: "to",
   isSwitched: false,
+  isOffSince: false,
   isFromTaken: false,
+  isTold: false,
   hasClones: false,
   namedFrom: SOMEBODY,
   namedTo: NOBODY,
@@ -62,6 +124,8 @@ Deno.test("a renamed volume goes where its guest's configuration says", () => {
     ["act back", { namedFrom: NOBODY }],
     ["close", { namedTo: SOMEBODY }],
     ["act forward", { namedTo: SOMEBODY, exportAt: "from" }],
+    ["act back", { isTold: true }],
+    ["close", { isTold: true, namedFrom: NOBODY }],
     ["close", { hasClones: true }],
     ["close", { isFromTaken: true }],
     ["act forward", { isFromTaken: true, exportAt: "from" }],
@@ -69,6 +133,7 @@ Deno.test("a renamed volume goes where its guest's configuration says", () => {
     ["wait", { isUsed: true }],
     ["close", { exportAt: "none" }],
     ["close", { at: "nowhere" }],
+    ["act switch-on", { at: "nowhere", isOffSince: true }],
     ["act marks-back", { at: "from", exportAt: "from", isBegun: true, isFromTaken: true }],
     ["act marks-back", { at: "from", exportAt: "from", isBegun: true, isUsed: true }],
     ["wait", { at: "from", exportAt: "from", isBegun: true, isUsed: true, isSwitched: true }],
@@ -135,22 +200,23 @@ Deno.test("after a rollback only the size follows, and not under a guest", () =>
   assertEquals(decideRollback({ ...view, isSame: false }).do, "close");
 });
 
-Deno.test("a snapshot that something hangs on stays", () => {
-  assertEquals(decideTaken({ snapshot: "same", isUsed: false }).do, "act");
-  assertEquals(decideTaken({ snapshot: "same", isUsed: true }).do, "close");
-  assertEquals(decideTaken({ snapshot: "other", isUsed: false }).do, "close");
+Deno.test("a snapshot that something hangs on, or that a guest's configuration has, stays", () => {
+  const view: SnapshotView = {
+    snapshot: "same",
+    ...{ isUsed: false, isListed: false, isSure: true },
+    ...{ isNamed: false, isTold: false },
+  };
+  assertEquals(decideTaken(view).do, "act");
+  assertEquals(decideTaken({ ...view, isUsed: true }).do, "close");
+  assertEquals(decideTaken({ ...view, isListed: true }).do, "close");
+  assertEquals(decideTaken({ ...view, isSure: false }).do, "wait");
+  assertEquals(decideTaken({ ...view, isTold: true }).do, "close");
+  assertEquals(decideTaken({ ...view, isTold: true, isNamed: true }).do, "act");
+  assertEquals(decideTaken({ ...view, snapshot: "other" }).do, "close");
 });
 
 Deno.test("a snapshot that was being deleted goes, one that was taken since stays", () => {
-  assertEquals(decideDeleted({ snapshot: "same", isUsed: true }).do, "act");
-  assertEquals(decideDeleted({ snapshot: "other", isUsed: false }).do, "close");
-  assertEquals(decideDeleted({ snapshot: "gone", isUsed: false }).do, "close");
-});
-
-Deno.test("a dead process's calls are over after a time, whatever was done to the clock", () => {
-  assertEquals(decideTime({}, 1000, 100), "note-death");
-  assertEquals(decideTime({ deadMs: 1000 }, 1050, 100), "wait");
-  assertEquals(decideTime({ deadMs: 1000 }, 1100, 100), "look");
-  assertEquals(decideTime({ deadMs: 1000 }, 950, 100), "wait");
-  assertEquals(decideTime({ deadMs: 1000 }, 10, 100), "look");
+  assertEquals(decideDeleted({ snapshot: "same" }).do, "act");
+  assertEquals(decideDeleted({ snapshot: "other" }).do, "close");
+  assertEquals(decideDeleted({ snapshot: "gone" }).do, "close");
 });

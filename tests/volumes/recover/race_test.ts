@@ -1,8 +1,10 @@
 /** What comes between recovery's look and its destructive step: whatever came into somebody's hands stays. */
-import { assertEquals } from "@std/assert";
-import type { Host } from "../../../src/host/host.ts";
+import { assert, assertEquals } from "@std/assert";
+import { type Host, LockError } from "../../../src/host/host.ts";
 import { linuxHost } from "../../../src/host/linux.ts";
+import { JOURNAL_FOLDER } from "../../../src/volumes/journal.ts";
 import { type RecoverOptions, recoverStorage } from "../../../src/volumes/recover/recover.ts";
+import { arrayState } from "../../support/array_state.ts";
 import { openEntries, openPlace } from "../../support/mortal.ts";
 import { Place, TRANSPORTS } from "../../support/place.ts";
 import { contentOf, snapshotNames } from "../snapshot_support.ts";
@@ -136,22 +138,131 @@ for (
   });
 }
 
-both("a snapshot that was activated while its undoing waited stays readable", async (place) => {
+/** Which write of a rename is its last. */
+const lastOfRename = (place: Place) => place.transport === "iscsi" ? 3 : 4;
+
+for (const verb of ["rename_volume", "create_base"]) {
+  both(
+    `a new name that a guest got while its taking back waited stays: ${verb}`,
+    async (place) => {
+      const volname = await place.alloc();
+      const isBase = verb === "create_base";
+      const args = isBase ? { volname } : { volname, targetVmid: 200 };
+      const nth = lastOfRename(place) + Number(isBase);
+      await kill(place, verb, args, { nth, when: "after" });
+      const zvol = isBase ? "base-100-disk-0" : "vm-200-disk-0";
+      const now = await volnameOf(place, zvol);
+      const was = await arrayState(place);
+      const found = await recoverAfterOthers(place, () => name(place, 200, now), {}, zvol);
+      assertEquals([found, await openEntries(place)], [["closed"], []]);
+      assertEquals(await arrayState(place), was);
+      await place.must("activate_volume", { volname: now });
+    },
+  );
+}
+
+both("a new name that nobody got while its taking back waited goes", async (place) => {
+  const volname = await place.alloc();
+  const args = { volname, targetVmid: 200 };
+  await kill(place, "rename_volume", args, { nth: lastOfRename(place), when: "after" });
+  const found = await recoverAfterOthers(place, () => Promise.resolve(), {}, "vm-200-disk-0");
+  await stays(place, found.map((outcome) => outcome === "undone" ? "closed" : outcome));
+  await place.must("activate_volume", { volname });
+});
+
+both("a guest that got the new name while this node let go of the disk keeps it", async (place) => {
+  const volname = await place.alloc();
+  const args = { volname, targetVmid: 200 };
+  await kill(place, "rename_volume", args, { nth: lastOfRename(place), when: "after" });
+  const now = await volnameOf(place, "vm-200-disk-0");
+  const real = linuxHost({ root: place.directory });
+  const work = once(() => name(place, 200, now));
+  let locked = false;
+  const host: Host = {
+    ...real,
+    lock: async (lock, bounds) => {
+      locked ||= lock === "volume-san-vm-200-disk-0";
+      return await real.lock(lock, bounds);
+    },
+    // What it is known by is looked for when it is let go of.
+    files: {
+      ...real.files,
+      readText: async (path) => {
+        if (locked && path.endsWith("/vm-200-disk-0.json")) await work();
+        return await real.files.readText(path);
+      },
+    },
+  };
+  const was = await arrayState(place);
+  assertEquals(await recoverOn(place, host), ["closed"]);
+  assertEquals(await arrayState(place), was);
+});
+
+both("a snapshot that is being activated when its undoing is due stays readable", async (place) => {
   const volname = await place.alloc();
   const args = { volname, snapshot: "a" };
   await place.must("volume_snapshot", args);
   await kill(place, "activate_volume", args, { nth: lastWrite(place), when: "after" });
-  // Notes the death, from when on it is another process that activates.
-  await recoverAfterOthers(place, () => Promise.resolve(), { settleMs: 1 });
-  const found = await recoverAfterOthers(
-    place,
-    () => place.must("activate_volume", args),
-    { settleMs: 1 },
-    `${ZVOL}@a`,
-  );
-  assertEquals([found, await openEntries(place)], [["closed"], []]);
+  const real = linuxHost({ root: place.directory });
+  let activated: Promise<unknown> | undefined;
+  const host: Host = {
+    ...real,
+    lock: async (lock, bounds) => {
+      if (lock === `volume-san-${ZVOL}@a`) {
+        activated ??= place.must("activate_volume", args);
+        // It has the lock, and wants that of the entry.
+        await until(async () => (await tryLock(real, lock)) === "held");
+      }
+      return await real.lock(lock, bounds);
+    },
+  };
+  assertEquals(await recoverOn(place, host), ["waits"]);
+  await activated;
+  assertEquals([await openEntries(place), await recoverOn(place, real)], [[], []]);
   await contentOf(place, volname, 3, "a");
 });
+
+both(
+  "a snapshot that was activated since its first reader was killed stays readable",
+  async (place) => {
+    const volname = await place.alloc();
+    const args = { volname, snapshot: "a" };
+    await place.must("volume_snapshot", args);
+    await kill(place, "activate_volume", args, { nth: lastWrite(place), when: "after" });
+    const [entry] = await openEntries(place);
+    assert(entry !== undefined);
+    // Notes the death, from when on it is another process that activates.
+    const options = { settleMs: 1, seen: new Map() };
+    await recoverAfterOthers(place, () => Promise.resolve(), options);
+    const noted = await openEntries(place);
+    await place.must("activate_volume", args);
+    // As if it had been killed before it closed the entry.
+    const file = `${place.directory}${JOURNAL_FOLDER}/${entry.id}.json`;
+    await Deno.writeTextFile(file, JSON.stringify(noted[0]));
+    const found = await recoverAfterOthers(place, () => Promise.resolve(), options);
+    assertEquals([found, await openEntries(place)], [["closed"], []]);
+    await contentOf(place, volname, 3, "a");
+  },
+);
+
+async function tryLock(host: Host, lock: string): Promise<"free" | "held"> {
+  try {
+    (await host.lock(lock, { deadlineMs: 0 }))();
+    return "free";
+  } catch (error) {
+    if (error instanceof LockError) return "held";
+    throw error;
+  }
+}
+
+/** Waits for a condition, ten seconds at most. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 10_000;
+  while (!await isSo()) {
+    assert(Date.now() < end);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
 
 for (const transport of TRANSPORTS) {
   Deno.test(`${transport}: a clone without marks of which a snapshot was taken while its undoing waited stays`, async () => {

@@ -1,11 +1,21 @@
 /** What recovery must do, and what it must never do. */
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
-import { JOURNAL_FOLDER } from "../../../src/volumes/journal.ts";
-import { arrayState, disks } from "../../support/array_state.ts";
+import { arrayState, disks, writes } from "../../support/array_state.ts";
 import { openEntries, recover } from "../../support/mortal.ts";
 import { Place, TRANSPORTS } from "../../support/place.ts";
 import { contentOf, exportCount, snapshotNames, writeContent } from "../snapshot_support.ts";
-import { ALLOC, both, kill, lastWrite, name, outcomes, own, volnameOf } from "./support.ts";
+import {
+  ALLOC,
+  both,
+  kill,
+  lastWrite,
+  name,
+  outcomes,
+  own,
+  SETTLE_MS,
+  volnameOf,
+  Watching,
+} from "./support.ts";
 
 both("recovery leaves a running operation alone", async (place) => {
   const create = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
@@ -25,10 +35,9 @@ both(
     await place.faults([{ method: "pool.dataset.create", do: "delay", ms: 1000 }]);
     await kill(place, "alloc_image", ALLOC, { nth: 1, when: "under way" });
     place.calls.length = 0;
-    for (let pass = 0; pass < 3; pass++) {
-      assertEquals(outcomes(await recover(place, { settleMs: 60_000 })), ["waits"]);
-    }
-    assertEquals(place.calls, []);
+    const recovery = new Watching(place);
+    for (let pass = 0; pass < 3; pass++) assertEquals(await recovery.pass(60_000), ["waits"]);
+    assertEquals(writes(place), []);
     const until = Date.now() + 5_000;
     while ((await own(place)).length === 0 && Date.now() < until) await place.must("status");
     assertEquals(outcomes(await recover(place)), ["undone"]);
@@ -277,47 +286,30 @@ for (const transport of TRANSPORTS) {
     await kill(place, "clone_image", { volname, vmid: 101 }, { nth: 1, when: "after" });
     assertEquals(await own(place), ["base-100-disk-0", "vm-101-disk-0"]);
   };
-  /** Its process has been dead for long. */
-  const age = async (place: Place, ms: number) => {
-    for (const entry of await openEntries(place)) {
-      const { unmarked, ...rest } = entry;
-      const at = <T extends number | undefined>(time: T) => time === undefined ? {} : time - ms;
-      const text = JSON.stringify({
-        ...rest,
-        deadMs: at(entry.deadMs ?? Date.now()),
-        ...(unmarked === undefined
-          ? {}
-          : { unmarked: { ...unmarked, sinceMs: unmarked.sinceMs - ms } }),
-      });
-      await Deno.writeTextFile(`${place.directory}${JOURNAL_FOLDER}/${entry.id}.json`, text);
-    }
-  };
-
   Deno.test(`${transport}: a clone that was killed before its marks goes when it is still without them much later`, async () => {
     await using place = await start();
     await killed(place);
-    const settleMs = 60_000;
-    await age(place, 70_000);
-    assertEquals(outcomes(await recover(place, { settleMs })), ["waits"]);
-    assertEquals(outcomes(await recover(place, { settleMs })), ["waits"]);
+    const recovery = new Watching(place);
+    assertEquals(await recovery.pass(), ["waits"]);
+    // Known from here on.
+    assertEquals(await recovery.pass(SETTLE_MS), ["waits"]);
+    assertEquals(await recovery.pass(SETTLE_MS - 1_000), ["waits"]);
     assertEquals((await own(place)).length, 2);
-    await age(place, 70_000);
-    assertEquals(outcomes(await recover(place, { settleMs })), ["undone"]);
+    assertEquals(await recovery.pass(1_000), ["undone"]);
     assertEquals([await own(place), await openEntries(place)], [["base-100-disk-0"], []]);
   });
 
   Deno.test(`${transport}: a clone without marks that another node was about to mark stays`, async () => {
     await using place = await start();
     await killed(place);
-    const settleMs = 60_000;
-    await age(place, 70_000);
-    assertEquals(outcomes(await recover(place, { settleMs })), ["waits"]);
+    const recovery = new Watching(place);
+    await recovery.pass();
+    assertEquals(await recovery.pass(SETTLE_MS), ["waits"]);
     const zvol = `${place.simulator.ready.dataset}/vm-101-disk-0`;
     await place.array((nas) =>
       nas.zvols.setUserProperties(zvol, { "tnblock:op": "other", "tnblock:volume": zvol })
     );
-    await age(place, 70_000);
-    assertEquals(outcomes(await recover(place, { settleMs })), ["closed"]);
+    assertEquals(await recovery.pass(SETTLE_MS), ["closed"]);
     assertEquals((await own(place)).length, 2);
   });
 }
