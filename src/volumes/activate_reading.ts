@@ -22,6 +22,7 @@ import {
   refuseUsers,
   withVolumeLock,
 } from "./attachment.ts";
+import { refuseDoomed } from "./doomed_names.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { makeExported } from "./make_exported.ts";
 import { MarkedClone } from "./marked_clone.ts";
@@ -146,6 +147,7 @@ async function makeClone(
 ): Promise<VolumeExport> {
   const { transport, deadline, log } = storage;
   const name = readingName(storage, wanted.zvol, wanted.snapshot);
+  await refuseDoomed(storage, name, "read the snapshot by the clone");
   const groundwork = { ...await transport.survey(array, deadline), sectorSize };
   groundwork.warnings.forEach((text) => log.warning(text));
   if (groundwork.full !== undefined) throw groundwork.full;

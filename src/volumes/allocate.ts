@@ -8,6 +8,7 @@ import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf } from "../transport/transport.ts";
+import { untilSpared } from "./doomed_names.ts";
 import { journaled } from "./journaled.ts";
 import { makeExported } from "./make_exported.ts";
 import { refuseHalfRenamed } from "./half_renamed.ts";
@@ -48,6 +49,8 @@ export interface AllocatedVolume {
 export async function allocate(storage: Storage, wanted: NewVolume): Promise<AllocatedVolume> {
   const { settings, transport, deadline, log } = storage;
   const size = planSize(wanted.sizeKiB, settings.zvolBlockSize, transport.sectorSize);
+  // Also one that is there: it may be destroyed yet.
+  if (wanted.name !== undefined) await untilSpared(storage, wanted.name, "make the volume");
   const array = await storage.array();
   const [listing, groundwork] = await Promise.all([
     zvols.list(array, settings.dataset, deadline.bounds()),

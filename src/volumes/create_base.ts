@@ -7,6 +7,7 @@ import { isAbsent, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { withVolumeLock } from "./attachment.ts";
+import { refuseDoomed } from "./doomed_names.ts";
 import { supersede } from "./journaled.ts";
 import { findMovable, type Movable, refuseActive, requireRename, wholeAgain } from "./movable.ts";
 import { refuseLongPath } from "./path_length.ts";
@@ -49,6 +50,7 @@ export async function createBase(
       return { zvol: name, tag: tagOf(found.source.export.identity), change: undefined };
     }
     refuseTaken(storage, found, name);
+    await refuseDoomed(storage, name, "make the base");
     refuseLongPath(storage, name);
     const { source } = found;
     const old = await snapshots.read(

@@ -13,6 +13,8 @@ import * as zvols from "../truenas/zvols.ts";
 import { attachName, inWords } from "./attachment.ts";
 import { refuseBase } from "./base.ts";
 import { BASE_SNAPSHOT } from "./create_base.ts";
+import { DestroyCalls } from "./destroy_calls.ts";
+import { doomedName } from "./doomed_names.ts";
 import { journaledAlone, refuseStoppedRename } from "./journaled.ts";
 import { look } from "./look.ts";
 import { ownReading } from "./own_reading.ts";
@@ -151,7 +153,8 @@ function dependents(wanted: Wanted, what: readonly string[], cause?: unknown): T
 
 /**
  * Deletes it, and sees that it is gone. "Busy" says that nothing was done: it is tried again until the
- * caller's deadline. After a lost answer the deletion is finished, whoever still waits.
+ * caller's deadline. After a lost answer the deletion is finished, whoever still waits; while such a call may
+ * come yet nobody takes a snapshot of that name (`doomed_names.ts`).
  */
 async function remove(
   storage: Storage,
@@ -161,11 +164,18 @@ async function remove(
   guid: string | undefined,
 ): Promise<void> {
   const { deadline, host } = storage;
+  const calls = new DestroyCalls(storage, doomedName(path, wanted.snapshot));
+  const isGone = async () => {
+    const left = await snapshots.read(array, path, wanted.snapshot);
+    if (left === undefined) await calls.seenDone();
+    // Another of that name was taken since: it is none of ours to delete.
+    return left === undefined || left.guid !== guid;
+  };
   let lost = 0;
   for (let attempt = 1;; attempt++) {
     let failure: unknown;
     try {
-      await snapshots.remove(array, path, wanted.snapshot);
+      await calls.send(() => snapshots.remove(array, path, wanted.snapshot));
       // 26 has been seen to answer true without having done it.
       if (!array.release.can.recursiveDestroysClones) return;
     } catch (error) {
@@ -174,10 +184,9 @@ async function remove(
       failure = error;
       if (isUnknownOutcome(error) && ++lost >= TRIES) throw error;
       if (!isUnknownOutcome(error) && !isBusy(error)) throw error;
+      if (await calls.isSeenDone(storage.undoDeadline(), isGone)) return;
     }
-    const left = await snapshots.read(array, path, wanted.snapshot);
-    // Another of that name was taken since: it is none of ours to delete.
-    if (left === undefined || left.guid !== guid) return;
+    if (await isGone()) return;
     if (failure === undefined || isBusy(failure)) {
       if (deadline.leftMs() < LAST_TRY_MS) {
         throw new TnblockError(

@@ -10,6 +10,8 @@ import * as namespaces from "../truenas/namespaces.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { refuseDependents } from "./dependents.ts";
+import { DestroyCalls } from "./destroy_calls.ts";
+import { doomedName } from "./doomed_names.ts";
 import { LastingUse } from "./lasting_use.ts";
 import type { Storage } from "./storage.ts";
 
@@ -21,7 +23,8 @@ export type Condemned = Pick<zvols.Zvol, "name" | "guid" | "createdMs">;
 
 /**
  * Destroys that very zvol with its snapshots; "busy" and a lost answer are tried again until the deadline, each
- * time after a fresh look.
+ * time after a fresh look. The array goes on with a call whose answer was lost, and it names the zvol only by its
+ * path: nobody gets that name while such a call may come (`doomed_names.ts`).
  *
  * On 25.x the array's own call would first delete every extent and namespace on the zvol, and with the
  * last LUN the administrator's target (`middlewared/plugins/pool_/dataset.py`): so nothing may
@@ -36,17 +39,22 @@ export async function destroyZvol(
   zvol: Condemned,
   deadline: Deadline,
 ): Promise<void> {
+  const calls = new DestroyCalls(storage, doomedName(zvol.name));
   for (let attempt = 1;; attempt++) {
     const now = await zvols.read(array, zvol.name, deadline.bounds());
     // What has the name meanwhile is not what was to be destroyed.
-    if (now === undefined || !isSame(zvol, now)) return;
+    if (now === undefined) return await calls.seenDone();
+    if (!isSame(zvol, now)) return;
     try {
-      return await destroyOnce(storage, array, zvol.name, deadline);
+      return await destroyOnce(storage, array, zvol.name, deadline, calls);
     } catch (error) {
-      if (isAbsent(error)) return;
+      if (isAbsent(error)) return await calls.seenDone();
       const again = isBusy(error) || isUnknownOutcome(error) ||
         arrayErrorIn(error)?.code === "unreachable";
       if (!again || deadline.leftMs() < LAST_TRY_MS) throw error;
+      const isGone = async () =>
+        await zvols.read(array, zvol.name, deadline.bounds()) === undefined;
+      if (isUnknownOutcome(error) && await calls.isSeenDone(deadline, isGone)) return;
       const pause = BACK_OFF_MS[Math.min(attempt, BACK_OFF_MS.length - 1)] ?? 250;
       await storage.host.wait(pause * 4, deadline.signal);
     }
@@ -62,14 +70,17 @@ async function destroyOnce(
   array: Caller,
   zvol: string,
   deadline: Deadline,
+  calls: DestroyCalls,
 ): Promise<void> {
   const [names] = await Promise.all([
     snapshots.names(array, zvol, deadline.bounds()),
     refuseExports(array, zvol, [], deadline),
   ]);
   await refuseDependents(storage, array, zvol, names, deadline);
-  if (array.release.can.recursiveDestroysClones) await deleteSnapshots(array, zvol, names);
-  await zvols.destroy(array, zvol, { withSnapshots: names.length > 0 });
+  if (array.release.can.recursiveDestroysClones && names.length > 0) {
+    await calls.send(() => deleteSnapshots(array, zvol, names));
+  }
+  await calls.send(() => zvols.destroy(array, zvol, { withSnapshots: names.length > 0 }));
 }
 
 /**

@@ -4,6 +4,7 @@ import type { ExportTag, VolumeRef } from "../common/volume.ts";
 import { tagOf } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
 import { withVolumeLock } from "./attachment.ts";
+import { refuseDoomed } from "./doomed_names.ts";
 import { isNamedByGuest } from "./guests.ts";
 import type { Details } from "./journal.ts";
 import { journaled, madeOf, supersede } from "./journaled.ts";
@@ -75,6 +76,7 @@ export async function renameVolume(
     if ("name" in wanted) {
       refuseLongPath(storage, wanted.name);
       refuseTaken(storage, found, wanted.name);
+      if (!hasName) await refuseDoomed(storage, wanted.name, "rename the volume to");
     }
     refuseClones(found);
     await refuseActive(storage, volume, found, "rename");

@@ -9,8 +9,6 @@ import type { VolumeRef } from "../common/volume.ts";
 import { readLinkTarget } from "../host/links.ts";
 import { type DiskIdentity, tagOf, type VolumeExport } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
-import { arrayErrorIn, hasDependents, isUnknownOutcome } from "../truenas/errors.ts";
-import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { attachDisk } from "./activate.ts";
 import {
@@ -23,8 +21,10 @@ import {
   refuseUsers,
 } from "./attachment.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
+import { readJournal } from "./journal.ts";
 import { journaledAlone, madeOf } from "./journaled.ts";
 import { readKnownDisk } from "./known_disks.ts";
+import { rollBackForGood, type Told } from "./rollback_call.ts";
 import { blockersInWords, type RollbackView, viewRollback } from "./rollback_possible.ts";
 import {
   beginResync,
@@ -34,9 +34,6 @@ import {
   resyncSize,
 } from "./resync_size.ts";
 import type { Storage } from "./storage.ts";
-
-/** How often a rollback whose answer was lost is asked for again. */
-const TRIES = 3;
 
 /**
  * Rolls a volume back.
@@ -64,6 +61,7 @@ export async function rollBack(
     };
     await refuseUse();
     const isActive = await readLinkTarget(storage.host, linkOf(storage, volume)) !== undefined;
+    const mayBeUnderWay = await wasStopped(storage, volume.zvol);
     storage.deadline.check();
     await entry.begin(volume.zvol, {
       op: "rollback",
@@ -80,7 +78,8 @@ export async function rollBack(
     await detachVolume(storage, volume, identity, deadline);
     if (older !== undefined) await letGoOfKnown(storage, volume, older, deadline);
     try {
-      const doubt = await rollBackWithSize(storage, array, view, deadline, refuseUse);
+      const told = { isLost: mayBeUnderWay };
+      const doubt = await rollBackWithSize(storage, array, volume, view, deadline, refuseUse, told);
       await dropCaches(storage, volume, identity, deadline);
       if (doubt !== undefined) throw doubt;
     } finally {
@@ -89,6 +88,20 @@ export async function rollBack(
     }
     return null;
   });
+}
+
+/** Whether a rollback of the volume was killed, or failed, on this node: the array may be at it still. */
+async function wasStopped(storage: Storage, zvol: string): Promise<boolean> {
+  try {
+    const { entries } = await readJournal(storage.host);
+    return entries.some((entry) =>
+      entry.storage === storage.settings.id && entry.zvol === zvol &&
+      entry.details.op === "rollback"
+    );
+  } catch (error) {
+    storage.log.warning(error instanceof Error ? error.message : String(error));
+    return true;
+  }
 }
 
 async function newerExist(
@@ -115,15 +128,17 @@ async function newerExist(
 async function rollBackWithSize(
   storage: Storage,
   array: Caller,
+  named: VolumeRef,
   view: RollbackView,
   deadline: Deadline,
   refuseUse: () => Promise<void>,
+  told: Told,
 ): Promise<Error | undefined> {
   const mayChange = view.snapshot.volsize !== view.volume.zvol.volsize && needsResync(view.volume);
   const volume = mayChange ? await beginResync(array, view.volume) : view.volume;
   let doubt: Error | undefined;
   try {
-    doubt = await rollBackOnArray(storage, array, view, refuseUse);
+    doubt = await rollBackForGood(storage, array, named, view, refuseUse, told);
   } catch (error) {
     // Refused outright: nothing has changed.
     if (mayChange) {
@@ -136,70 +151,6 @@ async function rollBackWithSize(
   // It may have been done: this is right in either case.
   await followSize(storage, array, volume, deadline, refuseUse);
   return doubt;
-}
-
-/**
- * The one write, never forced: what is newer by now makes the array refuse. After a lost answer it is
- * repeated while that destroys nothing which the first one would not have: PVE waits for us and keeps the
- * guest locked, nobody uses the disk, and the snapshot is the one that was looked at. Once the caller has
- * gone the guest may have been started, on any node.
- *
- * @param refuseUse throws while anybody is known to use the disk.
- * @returns the failure when it is not known whether it was done.
- */
-async function rollBackOnArray(
-  storage: Storage,
-  array: Caller,
-  { volume, snapshot }: RollbackView,
-  refuseUse: () => Promise<void>,
-): Promise<Error | undefined> {
-  const path = volume.zvol.name;
-  for (let attempt = 1;; attempt++) {
-    try {
-      await snapshots.rollback(array, path, snapshot.name);
-      return undefined;
-    } catch (error) {
-      const isAgain = attempt > 1 && error instanceof Error;
-      // The first one may have been done before whatever refuses this one.
-      if (hasDependents(error) || !isLost(error)) {
-        if (isAgain) return inDoubt(volume.zvol, error);
-        throw error;
-      }
-      if (attempt >= TRIES || storage.deadline.leftMs() === 0) return inDoubt(volume.zvol, error);
-      const now = await mayRepeat(array, path, snapshot.name, refuseUse);
-      if (now?.createTxg !== snapshot.createTxg) return inDoubt(volume.zvol, error);
-      if (storage.deadline.leftMs() === 0) return inDoubt(volume.zvol, error);
-      storage.log.info(`the array's answer was lost; rolling "${path}" back once more`);
-    }
-  }
-}
-
-/** The snapshot as it is now; undefined when it is gone, or somebody uses the disk by now. */
-async function mayRepeat(
-  array: Caller,
-  path: string,
-  name: string,
-  refuseUse: () => Promise<void>,
-): Promise<snapshots.Snapshot | undefined> {
-  try {
-    await refuseUse();
-    return await snapshots.read(array, path, name);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Nothing on the array tells whether it was rolled back; asking again does no harm before the guest runs. */
-function inDoubt(zvol: zvols.Zvol, cause: unknown): TnblockError {
-  const inner = withContext(cause, `Cannot tell whether "${zvol.name}" was rolled back`);
-  return new TnblockError(inner.code, inner.message, {
-    cause,
-    hint: "Roll back once more before the guest is started",
-  });
-}
-
-function isLost(error: unknown): boolean {
-  return isUnknownOutcome(error) || arrayErrorIn(error)?.code === "unreachable";
 }
 
 /** A snapshot from before the volume grew takes its size back with it. */

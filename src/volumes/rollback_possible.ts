@@ -10,14 +10,17 @@ import { inWords } from "./attachment.ts";
 import { refuseBase } from "./base.ts";
 import { describeClones } from "./reading.ts";
 import { type ResolvedVolume, resolveVolume } from "./resolve.ts";
+import { isFence } from "./rollback_fence.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 
 /** What a rollback would start from. */
 export interface RollbackView {
   readonly volume: ResolvedVolume;
   readonly snapshot: snapshots.Snapshot;
-  /** All snapshots that are newer, oldest first. */
+  /** All snapshots that are newer, oldest first, but for {@link fences}. */
   readonly newer: readonly snapshots.Snapshot[];
+  /** Those that an earlier rollback left, see `rollback_fence.ts`: they bar no other one. */
+  readonly fences: readonly snapshots.Snapshot[];
 }
 
 /**
@@ -43,9 +46,14 @@ export async function viewRollback(
     throw new TnblockError("not-found", `Cannot roll back to ${wanted}: there is none`);
   }
   // By transaction group: times have whole seconds only.
-  const newer = (await snapshots.newerThan(array, path, snapshot.createTxg, wait))
+  const above = (await snapshots.newerThan(array, path, snapshot.createTxg, wait))
     .filter((other) => other.createTxg > snapshot.createTxg);
-  return { volume: resolved, snapshot, newer };
+  return {
+    volume: resolved,
+    snapshot,
+    newer: above.filter((other) => !isFence(other)),
+    fences: above.filter(isFence),
+  };
 }
 
 /** The answer to PVE's question before a rollback. */

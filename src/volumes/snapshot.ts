@@ -8,6 +8,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { isAbsent, isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import { refuseBase } from "./base.ts";
+import { doomedName, refuseDoomed } from "./doomed_names.ts";
 import { journaled } from "./journaled.ts";
 import { isOfOperation } from "./ownership.ts";
 import { refuseLongSnapshot } from "./path_length.ts";
@@ -41,6 +42,7 @@ export async function takeSnapshot(
   const { zvol } = await resolveVolume(storage, array, volume);
   refuseBase(volume, "take a snapshot of");
   refuseLongSnapshot(zvol.name, name);
+  await refuseDoomed(storage, doomedName(zvol.name, name), "take the snapshot");
   storage.deadline.check();
   const operation = storage.host.randomUuid();
   const taken = { path: zvol.name, zvol: volume.zvol, name, operation };

@@ -1,4 +1,5 @@
 /** Making something under the first free name, while others may take names at the same moment. */
+import { doomedNames } from "./doomed_names.ts";
 import { freeName } from "./free_name.ts";
 import { NameTaken } from "./make_exported.ts";
 import { type Storage, zvolPath } from "./storage.ts";
@@ -15,7 +16,8 @@ export async function tryNames<T>(
   taken: ReadonlySet<string>,
   make: (zvol: string) => Promise<T>,
 ): Promise<T> {
-  const names = new Set(taken);
+  const doomed = [...await doomedNames(storage)].map((name) => zvolPath(storage, name));
+  const names = new Set([...taken, ...doomed]);
   for (;;) {
     const zvol = freeName(prefix, (name) => names.has(zvolPath(storage, name)));
     try {

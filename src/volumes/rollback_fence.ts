@@ -1,0 +1,121 @@
+/**
+ * What keeps a rollback whose answer was lost from being done later. The array goes on with such a call, and has
+ * nothing that tells when it is over: on 25.x it runs in one of five processes, from 26 on in a thread, it is no job,
+ * takes no lock and is in no list (`middlewared/plugins/zfs_/snapshot_actions.py`, `plugins/zfs/snapshot_rollback_impl.py`).
+ * But ZFS rolls back to the newest snapshot only, which it checks in the very step that rolls back: a snapshot on
+ * top makes every earlier call fail. It stays until those are over, and is then removed by recovery, or
+ * by the next rollback.
+ */
+import type { VolumeRef } from "../common/volume.ts";
+import { type Caller, LONGEST_WRITE_MS } from "../truenas/caller.ts";
+import { arrayErrorIn, isAbsent, isExists, isUnknownOutcome } from "../truenas/errors.ts";
+import * as snapshots from "../truenas/snapshots.ts";
+import { dropPromise, keepPromise } from "./journaled.ts";
+import type { Storage } from "./storage.ts";
+
+const PREFIX = "tnblock-rolled-back-";
+
+/** User property: until when it is needed, in milliseconds since the epoch by the clock of the node that made it. */
+const UNTIL = "tnblock:fence-until";
+
+/** How often it is asked for while answers are lost. */
+const TRIES = 3;
+
+/** Whether a snapshot is such a fence: none of anybody's data depends on it. */
+export function isFence(
+  { name, userProperties }: Pick<snapshots.Snapshot, "name" | "userProperties">,
+): boolean {
+  return name.startsWith(PREFIX) && userProperties[UNTIL] !== undefined;
+}
+
+/** Whether the array may still be at a call that the fence keeps out. */
+export function isNeeded(
+  { userProperties }: Pick<snapshots.Snapshot, "userProperties">,
+  nowMs: number,
+): boolean {
+  const left = Number(userProperties[UNTIL]) - nowMs;
+  // A clock that was set back by more than that must not count.
+  return left > 0 && left <= LONGEST_WRITE_MS * 2;
+}
+
+/**
+ * Puts a fence on a volume: from its return on no rollback that was asked for before comes any more.
+ *
+ * @param path the zvol's full path.
+ * @throws ArrayError when it is not known to be there.
+ */
+export async function raiseFence(
+  storage: Storage,
+  array: Caller,
+  volume: VolumeRef,
+  path: string,
+): Promise<void> {
+  const { host, log } = storage;
+  const operation = host.randomUuid();
+  const name = `${PREFIX}${operation.slice(0, 8)}`;
+  const properties = {
+    "tnblock:op": operation,
+    [UNTIL]: String(host.now() + LONGEST_WRITE_MS),
+  };
+  for (let attempt = 1;; attempt++) {
+    try {
+      await snapshots.create(array, path, name, properties);
+      break;
+    } catch (error) {
+      // Nobody else takes one of that name.
+      if (attempt > 1 && isExists(error)) break;
+      const isLost = isUnknownOutcome(error) || arrayErrorIn(error)?.code === "unreachable";
+      if (!isLost || attempt >= TRIES) throw error;
+    }
+  }
+  log.info(
+    `snapshot "${path}@${name}" keeps the array from rolling back once more; it goes in some minutes`,
+  );
+  await leaveToRecovery(storage, array, volume, path, name, operation);
+}
+
+/** An entry that nobody works on: its deletion, which recovery begins when all earlier calls are over. */
+async function leaveToRecovery(
+  storage: Storage,
+  array: Caller,
+  { zvol, tag }: VolumeRef,
+  path: string,
+  name: string,
+  id: string,
+): Promise<void> {
+  try {
+    const fence = await snapshots.read(array, path, name);
+    if (fence === undefined) return;
+    const { guid = null, createTxg } = fence;
+    await keepPromise(storage, id, zvol, {
+      op: "delete_snapshot",
+      tag,
+      path,
+      name,
+      guid,
+      createTxg,
+    });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    storage.log.warning(`"${path}@${name}" stays until the next rollback: ${reason}`);
+  }
+}
+
+/** Takes a zvol's fences away for another rollback; while one of them {@link isNeeded} a new one must follow. */
+export async function lowerFences(
+  storage: Storage,
+  array: Caller,
+  path: string,
+  fences: readonly snapshots.Snapshot[],
+): Promise<void> {
+  for (const { name, userProperties } of fences) {
+    try {
+      await snapshots.remove(array, path, name);
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+    }
+    const operation = userProperties["tnblock:op"];
+    // That of another node is not here, and finds nothing to do there.
+    if (operation !== undefined) await dropPromise(storage, operation);
+  }
+}
