@@ -22,7 +22,10 @@ function worldOf() {
     linkOf: (api) => {
       links.push(api.key);
       return {
-        session: () => new Promise(() => {}),
+        session: ({ signal }) =>
+          new Promise((_, refuse) =>
+            signal.addEventListener("abort", () => refuse(signal.reason), { once: true })
+          ),
         onSession: () => () => {},
         onDown: () => () => {},
         keepUp: () => () => {},
