@@ -12,6 +12,7 @@ import {
   recoverUntilDeath,
 } from "../../support/mortal.ts";
 import { Place } from "../../support/place.ts";
+import { forgetLateCalls } from "./support.ts";
 
 const COLUMNS = [
   ["iscsi", "25.04"],
@@ -42,6 +43,7 @@ const freed = async (place: Place) => {
   for (const volid of found.sort((a, b) => b.split("/").length - a.split("/").length)) {
     await place.must("free_image", { volname: volid.slice("san:".length), finish: true });
   }
+  await forgetLateCalls(place);
 };
 
 const again = (verb: string) => async (place: Place, args: Record<string, unknown>) => {

@@ -40,6 +40,15 @@ export const own = async (place: Place) =>
 export const outcomes = (found: readonly { readonly outcome: string }[]) =>
   found.map(({ outcome }) => outcome);
 
+/** Lets so much time pass that no call whose answer was lost can come any more. */
+export async function forgetLateCalls(place: Place): Promise<void> {
+  for (const { directory } of place.nodes.values()) {
+    for (const folder of ["etc/pve/priv/tnblock/doomed", "run/tnblock/doomed"]) {
+      await Deno.remove(`${directory}/${folder}`, { recursive: true }).catch(() => {});
+    }
+  }
+}
+
 /** The name that a volume with this zvol has now. */
 export async function volnameOf(place: Place, zvol: string): Promise<string> {
   const rows: { volid: string }[] = await place.must("list_images");
