@@ -1,6 +1,7 @@
 /** The compiled daemon by itself, and callers of its socket that may behave as badly as they like. */
 import { connect, type Socket } from "node:net";
 import { BINARY, nvmeConfig, type SimulatorProcess } from "./program.ts";
+import { lastingCommand } from "../support/child.ts";
 
 /** How long a test waits for what must come. */
 const PATIENCE_MS = 30_000;
@@ -26,7 +27,7 @@ export class BareDaemon implements AsyncDisposable {
   /** Starts it; resolves when it answers. */
   static async start(folder: string): Promise<BareDaemon> {
     await Deno.mkdir(`${folder}/etc/pve/priv/storage`, { recursive: true });
-    const child = new Deno.Command(BINARY, {
+    const child = lastingCommand(BINARY, {
       args: ["--root", folder, "daemon"],
       clearEnv: true,
       env: { TNBLOCK_LOGIN_BUDGET: "0" },

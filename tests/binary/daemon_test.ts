@@ -1,6 +1,7 @@
 /** The compiled daemon below a manager that plays systemd: restarted and killed while work goes on. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { BINARY, nvmeConfig, run, SimulatorProcess } from "./program.ts";
+import { lastingCommand } from "../support/child.ts";
 
 const SOCKET = "/run/tnblock/daemon.sock";
 const SMALL_SYSTEMD = new URL("small_systemd.pl", import.meta.url).pathname;
@@ -48,7 +49,7 @@ class Node implements AsyncDisposable {
       `#!/bin/sh\necho "$@" >> '${folder}/told'\nls -l /proc/$$/fd >> '${folder}/descriptors'\n`,
     );
     await Deno.chmod(`${folder}/usr/bin/systemd-notify`, 0o755);
-    const manager = new Deno.Command("perl", {
+    const manager = lastingCommand("perl", {
       args: [SMALL_SYSTEMD, `${folder}${SOCKET}`, BINARY, "--root", folder, "daemon"],
       clearEnv: true,
       env: { PATH: "/usr/bin:/bin", TNBLOCK_LOGIN_BUDGET: "0" },

@@ -1,4 +1,5 @@
 /** Running the compiled program as a user does. */
+import { lastingCommand } from "../support/child.ts";
 
 /** Path of the binary that `deno task build` made. */
 export const BINARY = new URL("../../dist/tnblock", import.meta.url).pathname;
@@ -15,7 +16,7 @@ export async function run(
   args: readonly string[],
   options: { input?: string; env?: Record<string, string>; cwd?: string } = {},
 ): Promise<Run> {
-  const child = new Deno.Command(BINARY, {
+  const child = lastingCommand(BINARY, {
     args: [...args],
     env: options.env ?? {},
     clearEnv: true,
@@ -43,7 +44,7 @@ export class SimulatorProcess implements AsyncDisposable {
 
   /** Starts `tnblock simulate` and waits for its ready line. */
   static async start(args: readonly string[]): Promise<SimulatorProcess> {
-    const child = new Deno.Command(BINARY, {
+    const child = lastingCommand(BINARY, {
       args: ["simulate", ...args],
       clearEnv: true,
       stdin: "null",
@@ -99,7 +100,7 @@ export async function startHook(
   folder: string,
   request: Record<string, unknown>,
 ): Promise<Deno.ChildProcess> {
-  const child = new Deno.Command(BINARY, {
+  const child = lastingCommand(BINARY, {
     args: ["hook"],
     env: { TNBLOCK_ROOT: folder },
     clearEnv: true,

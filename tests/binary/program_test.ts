@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { BINARY, nvmeConfig, run, SimulatorProcess, startHook } from "./program.ts";
+import { lastingCommand } from "../support/child.ts";
 
 async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "tnblock-binary-" });
@@ -85,7 +86,7 @@ Deno.test("no request at all is answered too", async () => {
 });
 
 Deno.test("the reply comes when the request line is complete, with standard input still open", async () => {
-  const child = new Deno.Command(BINARY, {
+  const child = lastingCommand(BINARY, {
     args: ["hook"],
     clearEnv: true,
     stdin: "piped",
@@ -273,7 +274,7 @@ Deno.test("a root that is no folder is answered as a request, too", async () => 
 
 Deno.test("the demo ends with 130 when it is interrupted, and leaves nothing behind", async () => {
   await inFolder(async (folder) => {
-    const child = new Deno.Command(BINARY, {
+    const child = lastingCommand(BINARY, {
       args: ["demo"],
       clearEnv: true,
       env: { TMPDIR: folder },

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { DayReport } from "./support/day.ts";
+import { lastingCommand } from "../support/child.ts";
 
 /** Longer than a slow machine takes for a day; it has about a minute of work in it. */
 const LONGEST_MS = 600_000;
@@ -9,7 +10,7 @@ const FOUND_AGAIN = 2;
 
 async function day(transport: "iscsi" | "nvme-tcp"): Promise<DayReport> {
   const program = new URL("./support/day.ts", import.meta.url).pathname;
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const { success, stdout, stderr } = await lastingCommand(Deno.execPath(), {
     args: ["run", "-A", "--no-lock", "--no-check", program, transport],
     stdin: "null",
     signal: AbortSignal.timeout(LONGEST_MS),

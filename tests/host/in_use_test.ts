@@ -5,6 +5,7 @@ import { deviceOfDev, parseLockedInodes, usersOf } from "../../src/host/in_use.t
 import { claimOf } from "../../src/host/linux_use.ts";
 import { parseMounts } from "../../src/host/mount_use.ts";
 import { type NodeFolder, withNode } from "../support/node_folder.ts";
+import { lastingCommand } from "../support/child.ts";
 
 const MAP = "/dev/disk/by-id/dm-uuid-mpath-36589cfc000000e41f2a3b4c5d6e7f003";
 
@@ -43,7 +44,7 @@ Deno.test("below a root a process of this machine that has the played disk open 
     const node = await host.files.resolve(MAP);
     const file = `${await Deno.realPath(directory)}${node}`;
     await Deno.writeTextFile(file, "x");
-    const tail = new Deno.Command("tail", {
+    const tail = lastingCommand("tail", {
       args: ["-c", "1", "-f", file],
       stdin: "null",
       stdout: "piped",

@@ -1,5 +1,6 @@
 /** Runs perl for the tests of the shim, or says why it cannot. */
 import { fileURLToPath } from "node:url";
+import { lastingCommand } from "../support/child.ts";
 
 /** This folder, with a slash at its end. */
 export const FOLDER = fileURLToPath(new URL(".", import.meta.url));
@@ -18,7 +19,7 @@ export interface PerlRun {
 
 /** Runs perl with taint mode on and the stand-ins of PVE's modules in its path. */
 export async function runPerl(...args: string[]): Promise<PerlRun> {
-  const command = new Deno.Command("perl", {
+  const command = lastingCommand("perl", {
     args: ["-T", "-I", `${FOLDER}lib`, ...args],
     stdin: "null",
     stdout: "piped",

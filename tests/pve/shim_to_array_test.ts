@@ -9,6 +9,7 @@ import { linuxHost } from "../../src/host/linux.ts";
 import { BINARY } from "../binary/program.ts";
 import { Place, type TransportKind, TRANSPORTS } from "../support/place.ts";
 import { configure, reboot } from "../volumes/reboot_support.ts";
+import { lastingCommand } from "../support/child.ts";
 
 const HERE = new URL(".", import.meta.url).pathname;
 const MIB = 1024 * 1024;
@@ -35,7 +36,7 @@ TNBLOCK_ROOT='${place.directory}' TNBLOCK_LOGIN_BUDGET=0 exec '${BINARY}' "$@"
 `,
   );
   await Deno.chmod(wrapper, 0o755);
-  return new Deno.Command("/usr/bin/perl", {
+  return lastingCommand("/usr/bin/perl", {
     args: [
       "-T",
       "-I",

@@ -1,5 +1,6 @@
 /** A program in a terminal of its own, as script(1) makes one: typed into and read like a person would. */
 import { assert } from "@std/assert";
+import { lastingCommand } from "./child.ts";
 
 /** How a terminal is opened. */
 export interface PtyOptions {
@@ -33,7 +34,7 @@ export class Pty {
     this.#patienceMs = options.patienceMs ?? 20_000;
     // The one shell in the tests: script(1) takes no argument array.
     const line = ["exec", ...[program, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`)];
-    this.#child = new Deno.Command("script", {
+    this.#child = lastingCommand("script", {
       args: ["-qefc", `stty cols 100 rows 40; ${line.join(" ")}`, "/dev/null"],
       env: { TERM: "xterm", ...options.env },
       stdin: "piped",

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { TrueNas } from "../../src/truenas/array.ts";
 import { Place, TRANSPORTS } from "../support/place.ts";
+import { lastingCommand } from "../support/child.ts";
 
 for (const transport of TRANSPORTS) {
   const test = (name: string, run: (place: Place) => Promise<void>) =>
@@ -97,7 +98,7 @@ for (const transport of TRANSPORTS) {
   test("a program of this machine that reads a played disk keeps it attached", async (place) => {
     const volname = await place.alloc();
     await place.must("activate_volume", { volname });
-    const reader = new Deno.Command("tail", {
+    const reader = lastingCommand("tail", {
       args: ["-c", "1", "-f", place.linkOf(volname)],
       stdin: "null",
       stdout: "piped",

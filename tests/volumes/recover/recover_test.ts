@@ -17,6 +17,7 @@ import {
   volnameOf,
   Watching,
 } from "./support.ts";
+import { lastingCommand } from "../../support/child.ts";
 
 both("recovery leaves a running operation alone", async (place) => {
   const create = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
@@ -332,7 +333,7 @@ both(
 
 /** A hook in a process of its own, as PVE starts it. */
 function hookProcess(place: Place, method: string, args: Record<string, unknown>) {
-  const child = new Deno.Command(Deno.execPath(), {
+  const child = lastingCommand(Deno.execPath(), {
     args: [
       "run",
       "-A",
