@@ -115,9 +115,9 @@ async function runCase(
  */
 async function installProduct(vm: Vm): Promise<void> {
   await vm.sh(`set -e
-    cp /checkout/dist/tnblock /usr/local/bin/tnblock
-    printf '%s\\n' '#!/bin/sh' 'TNBLOCK_LOGIN_BUDGET=0 exec /usr/local/bin/tnblock "$@"' >/usr/bin/tnblock
-    chmod 755 /usr/bin/tnblock`);
+    cp /checkout/dist/tnblock /usr/local/lib/tnblock
+    printf '%s\\n' '#!/bin/sh' 'TNBLOCK_LOGIN_BUDGET=0 exec /usr/local/lib/tnblock "$@"' >/usr/local/bin/tnblock
+    chmod 755 /usr/local/bin/tnblock`);
 }
 
 /** Leaves the machine to the next suite as it was. */
@@ -129,7 +129,7 @@ const REMOVAL: VmCase = {
         ! mountpoint -q $mount || umount $mount
       done
       [ ! -e /dev/tnblock ] || rmdir /dev/tnblock
-      rm -rf /run/tnblock /usr/bin/tnblock /usr/local/bin/tnblock`);
+      rm -rf /run/tnblock /usr/local/bin/tnblock /usr/local/lib/tnblock`);
   },
 };
 

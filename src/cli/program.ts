@@ -60,6 +60,58 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       );
     });
 
+  program.command("doctor")
+    .description("look at the node, its storages and arrays, and tell in five steps what to do")
+    .argument("[checks...]", "only these checks; see --list")
+    .option("--storage <id>", "only this storage")
+    .option("--cluster", "ask all nodes, and compare them")
+    .option("--list", "print the checks, and look at nothing")
+    .option("--report", "print what can be shown to others: all names and addresses masked")
+    .option("--quiet", "print findings only")
+    .option("--strict", "end with 8 when there are warnings alone")
+    .option("--no-walk", "ask nothing, also in a terminal")
+    .addOption(new Option("--node-facts", "what another node asks for").hideHelp())
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nEnds with 0 when nothing is wrong, 10 with errors. Changes nothing.\n\nExamples:\n" +
+        "  tnblock doctor                         # all checks of this node\n" +
+        "  tnblock doctor portal-reach sessions   # two of them\n" +
+        "  tnblock doctor --cluster               # all nodes, compared\n",
+    )
+    .action(async (checks, options) => {
+      const [{ runDoctor }, { linuxHost }, { VERSION }, { asker }, { default: process }] =
+        await Promise.all([
+          import("./doctor.ts"),
+          import("../host/linux.ts"),
+          import("./version.ts"),
+          import("./asker.ts"),
+          import("node:process"),
+        ]);
+      const json = (options.outputFormat ?? options.output) === "json";
+      const isPlain = json || options.report === true || options.quiet === true;
+      const isTalking = !isPlain && options.walk && context.isTerminal &&
+        process.stdin.isTTY === true && process.stderr.isTTY === true;
+      throw new Exit(
+        await runDoctor(linuxHost({ root: context.root }), {
+          ids: checks,
+          storage: options.storage,
+          json,
+          list: options.list === true,
+          report: options.report === true,
+          cluster: options.cluster === true,
+          nodeFacts: options.nodeFacts === true,
+          strict: options.strict === true,
+          quiet: options.quiet === true,
+          version: VERSION,
+          limitLogins: context.env["TNBLOCK_LOGIN_BUDGET"] !== "0",
+          columns: context.isTerminal ? process.stdout.columns : undefined,
+          asker: isTalking ? asker({ input: process.stdin, output: process.stderr }) : undefined,
+        }, context.out),
+      );
+    });
+
   program.command("scan")
     .description("print the NVMe and iSCSI disks that this machine sees")
     .addOption(jsonOption())
@@ -75,6 +127,61 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
           { json: (options.outputFormat ?? options.output) === "json" },
           context.out,
         ),
+      );
+    });
+
+  program.command("install")
+    .description("put this program, the plugin and the daemon in place on this node, or on all")
+    .option("--all-nodes", "on every node of the cluster, this one first, over its ssh")
+    .option("--roll-back", "bring back what the last installation replaced")
+    .option("--allow-older", "let an older version take the place of a newer one")
+    .option("--no-lvm-filter", "leave LVM's filter as it is")
+    .option("--no-multipath", "leave multipathd's settings as they are")
+    .option("--no-nvme-rule", "leave the largest I/O to NVMe disks as it is")
+    .option("--dry-run", "print the plan, and change nothing")
+    .option("--yes", "ask nothing")
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nExamples:\n  tnblock install --dry-run      what would be done here\n" +
+        "  tnblock install --all-nodes    on the whole cluster\n" +
+        "  tnblock install --roll-back    the version before\n",
+    )
+    .action(async (options) => {
+      const [{ runInstall }, { installSurroundings }] = await Promise.all([
+        import("./install.ts"),
+        import("./install_surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runInstall(context, {
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+          ...{ allNodes: options.allNodes === true, rollBack: options.rollBack === true },
+          ...{ lvmFilter: options.lvmFilter, multipath: options.multipath },
+          ...{ nvmeRule: options.nvmeRule, allowOlder: options.allowOlder === true },
+        }, installSurroundings()),
+      );
+    });
+
+  program.command("uninstall")
+    .description("remove from this node what install has put here; volumes stay")
+    .option("--remove-secrets", "remove the API keys of former storages from /etc/pve/priv as well")
+    .option("--dry-run", "print the plan, and change nothing")
+    .option("--yes", "ask nothing")
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .action(async (options) => {
+      const [{ runUninstall }, { installSurroundings }] = await Promise.all([
+        import("./install.ts"),
+        import("./install_surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runUninstall(context, {
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+          removeSecrets: options.removeSecrets === true,
+        }, installSurroundings()),
       );
     });
 

@@ -9,8 +9,8 @@
  */
 import { DAEMON_SOCKET } from "./serve.ts";
 
-/** Where the installed program is. */
-const PROGRAM = "/usr/bin/tnblock";
+/** Where the installed program is; the shim (`src/pve/shim/TnblockPlugin.pm`) runs it from there too. */
+export const PROGRAM = "/usr/local/bin/tnblock";
 
 /** What uses storages, and is started after us and stopped before us. */
 const USERS = [

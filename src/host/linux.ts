@@ -21,6 +21,7 @@ import { exchangeTcp } from "./linux_tcp.ts";
 import { linuxUse } from "./linux_use.ts";
 
 export { isJournal } from "./linux_journal.ts";
+export { linuxPrograms } from "./linux_programs.ts";
 
 /**
  * The node below `root` (the machine itself when absent).

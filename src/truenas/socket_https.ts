@@ -37,6 +37,8 @@ export interface HttpAnswer {
   /** `application/json`, without parameters and in lower case; empty when the server says none. */
   readonly contentType: string;
   readonly text: string;
+  /** The server's clock, as HTTP writes it (whole seconds); undefined when it does not tell. */
+  readonly date?: string | undefined;
 }
 
 /** How one exchange is bound. */
@@ -242,7 +244,8 @@ function read(response: IncomingMessage): Promise<HttpAnswer> {
     response.on("close", () => reject(new Error("closed")));
     response.on("end", () => {
       if (!response.complete) return reject(new Error("incomplete"));
-      resolve({ status, contentType, text: Buffer.concat(chunks).toString("utf8") });
+      const text = Buffer.concat(chunks).toString("utf8");
+      resolve({ status, contentType, text, date: response.headers.date });
     });
   });
 }

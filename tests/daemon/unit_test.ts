@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { DAEMON_SOCKET } from "../../src/daemon/serve.ts";
-import { UNITS } from "../../src/daemon/unit.ts";
+import { PROGRAM, UNITS } from "../../src/daemon/unit.ts";
 
 /** Options by section; lists where an option stands more than once. */
 function parse(text: string): Map<string, string[]> {
@@ -61,7 +61,7 @@ Deno.test("systemd understands the units", async () => {
     for (const [name, text] of Object.entries(UNITS)) {
       files.push(`${folder}/${name}`);
       // The program need not be installed here.
-      const there = text.replaceAll("/usr/bin/tnblock", "/bin/true");
+      const there = text.replaceAll(PROGRAM, "/bin/true");
       await Deno.writeTextFile(`${folder}/${name}`, there);
     }
     const verify = new Deno.Command("systemd-analyze", { args: ["verify", "--man=no", ...files] });

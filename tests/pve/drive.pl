@@ -6,7 +6,7 @@
 #   perl -T -I tests/pve/lib tests/pve/drive.pl METHOD STOREID SCFG ARGS [BINARY [ROOT]]
 #
 # SCFG is the storage's section and ARGS an object of arguments, named as in the hook protocol; each
-# is JSON, or the name of a file that holds it. BINARY replaces /usr/bin/tnblock; below ROOT lie the
+# is JSON, or the name of a file that holds it. BINARY replaces /usr/local/bin/tnblock; below ROOT lie the
 # node's disks and what the binary notes. Further arguments of some methods: timeout
 # (volume_size_info), content (list_volumes), sensitive, update and delete (the on_* hooks), feature and
 # opts (volume_has_feature), finish: false (free_image without its second half), file (volume_export

@@ -52,7 +52,7 @@ our %ATTRIBUTES = (notes => 1, protected => 1);
 # ---- Constants ---------------------------------------------------------------------------------
 
 # Package variables rather than constants for the tests alone. The environment never sets them.
-our $BINARY = '/usr/bin/tnblock';
+our $BINARY = '/usr/local/bin/tnblock';
 our $SOCKET = '/run/tnblock/daemon.sock';
 our $SECRETS_DIR = '/etc/pve/priv/storage';
 our $CPUINFO = '/proc/cpuinfo';
