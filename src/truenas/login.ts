@@ -8,6 +8,7 @@ import type { Wait } from "./caller.ts";
 import { ArrayError, isUnsupported } from "./errors.ts";
 import { checked } from "./request.ts";
 import type { Rpc } from "./rpc.ts";
+import { KEY_MENU } from "./key_menu.ts";
 
 /** Who logs in. */
 export interface Credentials {
@@ -82,7 +83,7 @@ function judge(
 
 function refused(doing: string, type: string): ArrayError {
   const details = { outcome: "answered" as const, method: "auth.login_ex", reason: type };
-  const menu = "Credentials > Local Users > View API Keys, then set tnb-api-key";
+  const menu = `${KEY_MENU}, then set tnb-api-key`;
   switch (type) {
     case "AUTH_ERR":
       return new ArrayError("auth", `${doing}: the API key or its user name is wrong`, {

@@ -22,6 +22,7 @@ import {
   type Outcome,
 } from "./errors.ts";
 import type { HttpAnswer } from "./socket_https.ts";
+import { KEY_MENU } from "./key_menu.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -109,7 +110,7 @@ function fromStatus(status: number, context: ErrorContext): StatusError {
         "auth",
         "answered",
         "the API key is wrong, has expired or was revoked",
-        "Make a new key in Credentials > Local Users > View API Keys, then set tnb-api-key. TrueNAS revokes a key for good when it is used once without TLS, also behind a proxy",
+        `Make a new key in ${KEY_MENU}, then set tnb-api-key. TrueNAS revokes a key for good when it is used once without TLS, also behind a proxy`,
       );
     case 403:
       return says(

@@ -13,6 +13,7 @@ import { checked } from "./request.ts";
 import { StatusError } from "./rest_errors.ts";
 import { RestSession } from "./rest_open_session.ts";
 import type { Session, SessionOptions } from "./session.ts";
+import { KEY_MENU } from "./key_menu.ts";
 
 const LOGGING_IN = "Cannot log in to TrueNAS over REST";
 const DEFAULT_PORT = 443;
@@ -109,7 +110,7 @@ function asFirstAnswer(error: StatusError, endpoint: Endpoint): ArrayError {
         {
           outcome: "answered",
           hint:
-            "As a rule the key was deleted: make a new one in Credentials > Local Users > View API Keys, then set tnb-api-key",
+            `As a rule the key was deleted: make a new one in ${KEY_MENU}, then set tnb-api-key`,
         },
       );
     default:

@@ -84,7 +84,7 @@ export async function useMap(
       } over all of them`,
       {
         hint:
-          "Set find_multipaths no in /etc/multipath.conf, and see that no blacklist entry matches vendor TrueNAS",
+          "Run tnblock install, or set find_multipaths yes in /etc/multipath.conf, and see that no blacklist entry matches vendor TrueNAS",
       },
     );
   }
