@@ -169,7 +169,10 @@ async function takeBack(
   request: HookRequest,
   world: HookWorld,
 ): Promise<void> {
-  if (!(result instanceof Revocable)) return;
+  if (!(result instanceof Revocable)) {
+    await Promise.all(held.map((entry) => entry.heard()));
+    return;
+  }
   const revoke = () =>
     inStorage(
       request,

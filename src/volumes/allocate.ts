@@ -8,6 +8,7 @@ import type { ExportTag } from "../common/volume.ts";
 import type { Caller } from "../truenas/caller.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { type Groundwork, tagOf } from "../transport/transport.ts";
+import { withVolumeLock } from "./attachment.ts";
 import { untilSpared } from "./doomed_names.ts";
 import { journaled } from "./journaled.ts";
 import { makeExported } from "./make_exported.ts";
@@ -18,7 +19,7 @@ import { resize } from "./resize.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 import { asArrayTold, tryNames } from "./try_names.ts";
-import { writeUnfinished } from "./unfinished_frees.ts";
+import { isBeingFreed, writeUnfinished } from "./unfinished_frees.ts";
 import { ensureWeight } from "./weight.ts";
 
 /** What is wanted. */
@@ -45,8 +46,38 @@ export interface AllocatedVolume {
   readonly isNew: boolean;
 }
 
-/** Allocates and exports a volume. */
+/**
+ * Allocates and exports a volume. One of a given name beside no other operation on that name: what is being freed, or
+ * taken back, is there still when it is looked for, and gone a moment later.
+ */
 export async function allocate(storage: Storage, wanted: NewVolume): Promise<AllocatedVolume> {
+  if (wanted.name !== undefined && !wanted.repeatable) await untilFreed(storage, wanted.name);
+  const made = wanted.name === undefined
+    ? await allocateNow(storage, wanted)
+    : await withVolumeLock(storage, wanted.name, () => allocateNow(storage, wanted));
+  // Never smaller: the guest has what is beyond.
+  const bytes = Math.ceil(wanted.sizeKiB * 1024);
+  if (made.size !== undefined && bytes > made.size) await resize(storage, made, bytes, false);
+  return made;
+}
+
+/** For how long PVE's worker is waited for that is to free what has the name, in ms: it comes at once. */
+const WORKER_MS = 10_000;
+
+/** Waits while a volume of the name is being freed, by a worker that may not have begun (`unfinished_frees.ts`). */
+async function untilFreed(storage: Storage, name: string): Promise<void> {
+  const { deadline, host } = storage;
+  const end = host.monotonicMs() + Math.min(WORKER_MS, deadline.leftMs() / 2);
+  while (host.monotonicMs() < end && await isBeingFreed(storage, name)) {
+    await host.wait(100, deadline.signal);
+  }
+}
+
+/** @returns with `size` in bytes for one that was there before. */
+async function allocateNow(
+  storage: Storage,
+  wanted: NewVolume,
+): Promise<AllocatedVolume & { readonly size?: number }> {
   const { settings, transport, deadline, log } = storage;
   const size = planSize(wanted.sizeKiB, settings.zvolBlockSize, transport.sectorSize);
   // Also one that is there: it may be destroyed yet.
@@ -63,11 +94,10 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
     ? undefined
     : listing.zvols.find((zvol) => zvol.name === zvolPath(storage, wanted.name ?? ""));
   if (existing !== undefined && wanted.repeatable && isOurs(storage, existing)) {
-    const made = await exportExisting(storage, array, existing, groundwork);
-    // Never smaller: the guest has what is beyond.
-    const bytes = Math.ceil(wanted.sizeKiB * 1024);
-    if (bytes > existing.volsize) await resize(storage, made, bytes, false);
-    return made;
+    return {
+      ...await exportExisting(storage, array, existing, groundwork),
+      size: existing.volsize,
+    };
   }
   checkRoom(listing.parent, size.size);
   if (groundwork.full !== undefined) throw groundwork.full;

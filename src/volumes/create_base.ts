@@ -7,7 +7,8 @@ import { isAbsent, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import * as zvols from "../truenas/zvols.ts";
 import { withVolumeLock } from "./attachment.ts";
-import { refuseDoomed } from "./doomed_names.ts";
+import { DestroyCalls } from "./destroy_calls.ts";
+import { doomedName, refuseDoomed } from "./doomed_names.ts";
 import { supersede } from "./journaled.ts";
 import { findMovable, type Movable, refuseActive, requireRename, wholeAgain } from "./movable.ts";
 import { refuseLongPath } from "./path_length.ts";
@@ -43,6 +44,7 @@ export async function createBase(
   const array = await storage.array();
   requireRename(array, `make a base of the volume "${volume.zvol}"`);
   return await withVolumeLock(storage, volume.zvol, async () => {
+    await refuseDoomed(storage, doomedName(name, BASE_SNAPSHOT), "take the snapshot");
     const found = await findMovable(storage, array, volume, (zvol) => zvol === name);
     if (found.zvol === name) {
       await completeBase(storage, array, volume, found);
@@ -105,10 +107,15 @@ export async function takeBackBase(
   });
 }
 
+/** Calls that remove the base's snapshot: while one may come yet nothing becomes a base of that name. */
+function destroyCalls(storage: Storage, path: string): DestroyCalls {
+  return new DestroyCalls(storage, doomedName(path, BASE_SNAPSHOT));
+}
+
 /** Removes the base's snapshot; after a lost answer it is looked for. */
 async function removeSnapshot(storage: Storage, array: Caller, path: string): Promise<void> {
   try {
-    await snapshots.remove(array, path, BASE_SNAPSHOT);
+    await destroyCalls(storage, path).send(() => snapshots.remove(array, path, BASE_SNAPSHOT));
   } catch (error) {
     if (isAbsent(error)) return;
     if (!isUnknownOutcome(error)) throw error;
@@ -157,7 +164,8 @@ async function takeSnapshot(
   };
   onFailure(`snapshot "${path}@${BASE_SNAPSHOT}"`, async () => {
     if (!await isTaken()) return false;
-    await snapshots.remove(await storage.array(), path, BASE_SNAPSHOT);
+    const array = await storage.array();
+    await destroyCalls(storage, path).send(() => snapshots.remove(array, path, BASE_SNAPSHOT));
     return true;
   });
   let lost: unknown;

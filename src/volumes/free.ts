@@ -29,6 +29,7 @@ import {
 } from "./attachment.ts";
 import { refuseProtected } from "./attributes.ts";
 import { refuseDependents } from "./dependents.ts";
+import { doom } from "./doomed_names.ts";
 import { destroyZvol, refuseExports } from "./destroy.ts";
 import { exportRows, removeRows } from "./export_rows.ts";
 import { refuseRunningElsewhere } from "./guests.ts";
@@ -39,6 +40,7 @@ import { letGoOfReadings } from "./remove_reading.ts";
 import { requireKind, requireOurs, requireTag } from "./resolve.ts";
 import type { Storage } from "./storage.ts";
 import {
+  isFreedElsewhere,
   isWithdrawn,
   readUnfinished,
   rowsSchema,
@@ -97,6 +99,10 @@ export async function prepareFree(
     await letGo(storage, volume, identity);
     const made = zvol === undefined ? null : { guid: zvol.guid ?? null, createdMs: zvol.createdMs };
     const begun = made === null ? undefined : { ...made, rows };
+    // The array may be at that node's destruction still, when this one's is long done.
+    if (made !== null && await isFreedElsewhere(storage, volume.zvol, made)) {
+      await doom(storage, volume.zvol);
+    }
     const plan: FreeToken = {
       v: 1,
       storage: storage.settings.id,

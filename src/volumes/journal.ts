@@ -87,7 +87,14 @@ const detailsSchema = v.variant("op", [
     /** Whether all of it was reserved. */
     thick: v.boolean(),
   }),
-  v.object({ op: v.literal("rollback"), tag, made, snapshot: v.string() }),
+  v.object({
+    op: v.literal("rollback"),
+    tag,
+    made,
+    snapshot: v.string(),
+    /** Whether the array answered each call: none can come later. */
+    isOver: v.optional(v.boolean()),
+  }),
 ]);
 
 /** What one kind of operation keeps. */

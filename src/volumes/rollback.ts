@@ -34,6 +34,7 @@ import {
   resyncSize,
 } from "./resync_size.ts";
 import type { Storage } from "./storage.ts";
+import { keepVerified } from "./verified_disks.ts";
 
 /**
  * Rolls a volume back.
@@ -63,12 +64,13 @@ export async function rollBack(
     const isActive = await readLinkTarget(storage.host, linkOf(storage, volume)) !== undefined;
     const mayBeUnderWay = await wasStopped(storage, volume.zvol);
     storage.deadline.check();
-    await entry.begin(volume.zvol, {
+    const details = {
       op: "rollback",
       tag: volume.tag,
       made: madeOf(view.volume.zvol),
       snapshot: name,
-    });
+    } as const;
+    await entry.begin(volume.zvol, details);
     const deadline = storage.undoDeadline();
     storage.deadline.goesOn(
       `this node lets go of ${inWords(volume)}, and the array is told to roll it back`,
@@ -77,11 +79,14 @@ export async function rollBack(
     // Without the disk no cache of this node can outlive the rollback.
     await detachVolume(storage, volume, identity, deadline);
     if (older !== undefined) await letGoOfKnown(storage, volume, older, deadline);
+    const told = { isLost: mayBeUnderWay };
     try {
-      const told = { isLost: mayBeUnderWay };
       const doubt = await rollBackWithSize(storage, array, volume, view, deadline, refuseUse, told);
       await dropCaches(storage, volume, identity, deadline);
       if (doubt !== undefined) throw doubt;
+    } catch (error) {
+      if (!told.isLost) await entry.begin(volume.zvol, { ...details, isOver: true });
+      throw error;
     } finally {
       // Also after a failure: the disk is there for this node as it was before.
       if (isActive) await attachAgain(storage, array, volume, view.volume.export, deadline);
@@ -96,7 +101,7 @@ async function wasStopped(storage: Storage, zvol: string): Promise<boolean> {
     const { entries } = await readJournal(storage.host);
     return entries.some((entry) =>
       entry.storage === storage.settings.id && entry.zvol === zvol &&
-      entry.details.op === "rollback"
+      entry.details.op === "rollback" && entry.details.isOver !== true
     );
   } catch (error) {
     storage.log.warning(error instanceof Error ? error.message : String(error));
@@ -195,14 +200,17 @@ async function attachAgain(
   storage: Storage,
   array: Caller,
   volume: VolumeRef,
-  { zvol, identity }: VolumeExport,
+  exported: VolumeExport,
   deadline: Deadline,
 ): Promise<void> {
+  const { zvol, identity } = exported;
   try {
     const now = await zvols.read(array, zvol, deadline.bounds());
     if (now === undefined) return;
     const disk = { tag: tagOf(identity), identity, size: now.volsize };
     await attachDisk(storage, volume, disk, deadline);
+    // Letting go of it has forgotten that.
+    await keepVerified(storage, volume.zvol, { zvol: now, export: exported });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     storage.log.warning(`${inWords(volume)} is not attached here any more: ${reason}`);

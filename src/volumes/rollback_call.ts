@@ -8,7 +8,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { arrayErrorIn, hasDependents, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import type * as zvols from "../truenas/zvols.ts";
-import { isNeeded, lowerFences, raiseFence } from "./rollback_fence.ts";
+import { isFence, isNeeded, lowerFences, raiseFence } from "./rollback_fence.ts";
 import type { RollbackView } from "./rollback_possible.ts";
 import type { Storage } from "./storage.ts";
 
@@ -54,7 +54,20 @@ export async function rollBackForGood(
   try {
     told.isLost ||= view.fences.some((one) => isNeeded(one, storage.host.now()));
     await lowerFences(storage, array, zvol.name, view.fences);
-    doubt = await rollBackOnArray(storage, array, view, refuseUse, told);
+    try {
+      doubt = await rollBackOnArray(storage, array, view, refuseUse, told);
+    } catch (error) {
+      // Another node's recovery may have put one there since the look.
+      const newer = hasDependents(error)
+        ? await snapshots.newerThan(array, zvol.name, view.snapshot.createTxg)
+        : [];
+      const above = newer.filter(({ createTxg }) => createTxg > view.snapshot.createTxg);
+      if (above.length === 0 || !above.every(isFence)) throw error;
+      told.isLost = true;
+      await refuseUse();
+      await lowerFences(storage, array, zvol.name, above);
+      doubt = await rollBackOnArray(storage, array, view, refuseUse, told);
+    }
   } catch (error) {
     await fence();
     throw error;

@@ -101,6 +101,20 @@ async function leaveToRecovery(
   }
 }
 
+/** Whether a fence is there that is needed for some time yet. */
+export async function hasFence(
+  { host, deadline }: Storage,
+  array: Caller,
+  path: string,
+): Promise<boolean> {
+  const names = await snapshots.names(array, path, deadline.bounds());
+  for (const name of names.filter((name) => name.startsWith(PREFIX))) {
+    const found = await snapshots.read(array, path, name, deadline.bounds());
+    if (found !== undefined && isFence(found) && isNeeded(found, host.now())) return true;
+  }
+  return false;
+}
+
 /** Takes a zvol's fences away for another rollback; while one of them {@link isNeeded} a new one must follow. */
 export async function lowerFences(
   storage: Storage,

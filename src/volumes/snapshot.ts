@@ -8,6 +8,7 @@ import type { Caller } from "../truenas/caller.ts";
 import { isAbsent, isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
 import { refuseBase } from "./base.ts";
+import { DestroyCalls } from "./destroy_calls.ts";
 import { doomedName, refuseDoomed } from "./doomed_names.ts";
 import { journaled } from "./journaled.ts";
 import { isOfOperation } from "./ownership.ts";
@@ -67,8 +68,9 @@ export async function takeBackSnapshot(storage: Storage, taken: TakenSnapshot): 
   const { path } = taken;
   const found = await snapshots.read(array, path, taken.name);
   if (found === undefined || !isOfOperation(found, taken.operation)) return false;
+  const calls = new DestroyCalls(storage, doomedName(path, taken.name));
   try {
-    await snapshots.remove(array, path, taken.name);
+    await calls.send(() => snapshots.remove(array, path, taken.name));
   } catch (error) {
     if (!isAbsent(error)) throw error;
   }

@@ -29,6 +29,8 @@ export const rowsSchema = v.array(
 
 const schema = v.object({
   name: v.string(),
+  /** Which node began it; absent in notes of earlier versions. */
+  node: v.optional(v.string()),
   guid: v.nullable(v.string()),
   createdMs: v.number(),
   rows: rowsSchema,
@@ -71,6 +73,22 @@ export async function unfinishedName(
   return note.name === zvol ? zvol : `vol-${note.name}`;
 }
 
+/** Whether another node began to free this very zvol, and has not ended: it may have lost its power meanwhile. */
+export async function isFreedElsewhere(
+  storage: Storage,
+  zvol: string,
+  made: Pick<Unfinished, "guid" | "createdMs">,
+): Promise<boolean> {
+  const note = await readNote(storage, zvol);
+  return note?.node !== undefined && note.node !== storage.node && note.guid === made.guid &&
+    note.createdMs === made.createdMs;
+}
+
+/** Whether a free of that name was begun and has not ended; false when that is not known. */
+export async function isBeingFreed(storage: Storage, zvol: string): Promise<boolean> {
+  return await readNote(storage, zvol) !== undefined;
+}
+
 async function readNote(storage: Storage, zvol: string): Promise<Note | undefined> {
   try {
     const text = await storage.host.files.readText(fileOf(storage, zvol));
@@ -109,7 +127,11 @@ export async function writeUnfinished(
       return false;
     }
     const name = nameOf({ zvol: volume.zvol, tag: volume.tag });
-    await files.replaceText(file, JSON.stringify({ name, ...begun }) + "\n", 0o600);
+    await files.replaceText(
+      file,
+      JSON.stringify({ name, node: storage.node, ...begun }) + "\n",
+      0o600,
+    );
     return true;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

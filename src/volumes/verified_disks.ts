@@ -8,7 +8,7 @@ import * as v from "valibot";
 import { tagOf, type VolumeExport } from "../transport/transport.ts";
 import type { Zvol } from "../truenas/zvols.ts";
 import { type ArrayPlace, arrayPlace, isSameArray } from "./array_place.ts";
-import { knownDiskEntries } from "./known_disks.ts";
+import { type KnownDisk, knownDiskEntries, readKnownDisk } from "./known_disks.ts";
 import type { StorageMemory } from "./memory.ts";
 import type { Storage } from "./storage.ts";
 
@@ -120,10 +120,13 @@ export async function renewVerified(
   memory: Pick<StorageMemory, "has" | "listing">,
   names: readonly string[],
 ): Promise<void> {
-  const kept: { readonly name: string; readonly before: VerifiedDisk }[] = [];
+  const kept: { readonly name: string; readonly before: KnownDisk & Partial<VerifiedDisk> }[] = [];
   for (const name of names.filter(isKept)) {
-    const before = await readVerified(storage, name);
-    if (before === undefined || !isOld(before, storage.host.now())) continue;
+    const verified = await readVerified(storage, name);
+    if (verified !== undefined && !isOld(verified, storage.host.now())) continue;
+    // Nothing is kept of what was attached by an earlier version, or after it could not be kept.
+    const before = verified ?? await readKnownDisk(storage, name);
+    if (before === undefined) continue;
     if (memory.has({ zvol: name, tag: before.tag }) === true) kept.push({ name, before });
   }
   if (kept.length === 0) return;
@@ -137,7 +140,8 @@ export async function renewVerified(
     if (zvol === undefined || found === undefined) continue;
     // Which disk this is was verified by an activation; here only that the array has it still.
     const isSame = idOf(found.identity) === idOf(before.identity) &&
-      zvol.createdMs === before.createdMs && zvol.guid === before.guid;
+      (before.toldMs === undefined ||
+        zvol.createdMs === before.createdMs && zvol.guid === before.guid);
     if (isSame) await keepVerified(storage, name, { zvol, export: found });
   }
 }

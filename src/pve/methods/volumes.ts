@@ -43,7 +43,8 @@ async function allocImage(storage: Storage, args: unknown): Promise<string | Rev
   const volname = formatVolumeName(
     isCloudInit(made.zvol) ? { zvol: made.zvol, tag: undefined } : made,
   );
-  if (!made.isNew) return volname;
+  // What is asked for again by its name may be in somebody's hands by then, and is found by whoever asks next.
+  if (!made.isNew || isCloudInit(made.zvol)) return volname;
   return new Revocable(volname, async ({ within }) => {
     const token = await prepareFree(within, made);
     if (token !== undefined) await finishFree(within, token);

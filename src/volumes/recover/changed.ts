@@ -8,7 +8,7 @@ import type { JournalEntry } from "../journal.ts";
 import { look } from "../look.ts";
 import { resize } from "../resize.ts";
 import { isResyncBegun, resyncSize } from "../resync_size.ts";
-import { raiseFence } from "../rollback_fence.ts";
+import { hasFence, raiseFence } from "../rollback_fence.ts";
 import { type Storage, zvolPath } from "../storage.ts";
 import { isWithdrawn, unfinishedName } from "../unfinished_frees.ts";
 import {
@@ -133,12 +133,14 @@ export async function recoverResize(
  */
 export async function fenceRollback(storage: Storage, entry: JournalEntry): Promise<void> {
   const { zvol: name, details } = entry;
-  if (details.op !== "rollback") return;
+  if (details.op !== "rollback" || details.isOver === true) return;
   await withVolumeLock(storage, name, async () => {
     const array = await storage.array();
     const path = zvolPath(storage, name);
     const zvol = await zvols.read(array, path, storage.deadline.bounds());
     if (zvol === undefined || !isSameZvol(details.made, zvol)) return;
+    // By an earlier daemon: whoever rolls back takes away what was there before.
+    if (await hasFence(storage, array, path)) return;
     await raiseFence(storage, array, { zvol: name, tag: details.tag }, path);
   });
 }

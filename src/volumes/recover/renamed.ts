@@ -11,7 +11,9 @@ import { findMovable, linkedClones, refuseActive } from "../movable.ts";
 import { moveBack } from "../move.ts";
 import { isOfOperation, isRenameBegun, renamedFrom, wasRenamedAs } from "../ownership.ts";
 import { moveTo, refuseTaken } from "../rename.ts";
-import { zvolPath } from "../storage.ts";
+import { DestroyCalls } from "../destroy_calls.ts";
+import { doomedName } from "../doomed_names.ts";
+import { type Storage, zvolPath } from "../storage.ts";
 import { asArrayTold } from "../try_names.ts";
 import { decideRename, type RenameHow, type RenameView, type Verdict } from "./decide.ts";
 import {
@@ -186,16 +188,17 @@ async function takeBack(
   if (last !== undefined) return last;
   storage.deadline.check();
   if (details.op === "create_base" && !details.back) {
-    await removeBaseSnapshot(array, movable.source.zvol.name);
+    await removeBaseSnapshot(storage, array, movable.source.zvol.name);
   }
   await moveTo(storage, array, movable, to, undefined, "back").catch(asArrayTold);
   return { outcome: first.how === "again" ? "finished" : "undone", why: first.why };
 }
 
 /** What became of a lost answer is seen at the next look. */
-async function removeBaseSnapshot(array: Caller, path: string): Promise<void> {
+async function removeBaseSnapshot(storage: Storage, array: Caller, path: string): Promise<void> {
+  const calls = new DestroyCalls(storage, doomedName(path, BASE_SNAPSHOT));
   try {
-    await snapshots.remove(array, path, BASE_SNAPSHOT);
+    await calls.send(() => snapshots.remove(array, path, BASE_SNAPSHOT));
   } catch (error) {
     if (!isAbsent(error)) throw error;
   }
