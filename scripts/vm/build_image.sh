@@ -77,7 +77,7 @@ cp "$work"/unpacked/boot/config-* "$work/kernel-config"
 # PID 1 only fetches the real start script from the checkout: changing that needs no new image.
 cat >"$root/sbin/vm-boot" <<'BOOT'
 #!/bin/bash
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 modprobe -a 9pnet_virtio 9p
