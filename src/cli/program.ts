@@ -185,6 +185,100 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       );
     });
 
+  program.command("cleanup-orphans")
+    .description("show what nobody on any node needs any more, and remove it after a typed word")
+    .argument("[storage]", "only this storage")
+    .option("--dry-run", "print what would be done, and change nothing")
+    .option("--yes", "ask nothing, and remove what is offered, nothing else")
+    .addOption(new Option("--node-facts", "what another node asks for").hideHelp())
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nOffered is only what carries this storage's marks, is older than 24 hours, and was looked for on\n" +
+        "every node. All else stays, with its reason. Without a terminal nothing is removed but with --yes.\n" +
+        "Ends with 5 when nothing can be told now: a node is away, or a task runs.\n\nExamples:\n" +
+        "  tnblock cleanup-orphans --dry-run san   # what would be removed, call by call\n" +
+        "  tnblock cleanup-orphans san             # shown first, removed after a typed word\n",
+    )
+    .action(async (storage, options) => {
+      const [{ runCleanupOrphans }, { surroundings }] = await Promise.all([
+        import("./cleanup_orphans.ts"),
+        import("./surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runCleanupOrphans(context, {
+          storage,
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+          nodeFacts: options.nodeFacts === true,
+        }, surroundings(context)),
+      );
+    });
+
+  program.command("adopt")
+    .description(
+      "take over volumes that are there already: a Perl plugin's, of a former storage id, restored",
+    )
+    .argument("<storage>", "the storage that is to have them")
+    .argument("[zvols...]", "only these, by the last component of their paths")
+    .option(
+      "--of-cluster <uuid>",
+      "also those that carry the marks of this other cluster, which is gone",
+    )
+    .option("--unexported", "also those that nothing exports; see tnblock rebind")
+    .option("--dry-run", "print what would be adopted, and change nothing")
+    .option("--yes", "ask nothing")
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nOnly marks are written, on the zvols; data and exports stay as they are.\n\nExamples:\n" +
+        "  tnblock adopt san --dry-run          # what would be taken over, and what not and why\n" +
+        "  tnblock adopt san vm-100-disk-0      # one volume\n",
+    )
+    .action(async (storage, volumes, options) => {
+      const [{ runAdopt }, { surroundings }] = await Promise.all([
+        import("./adopt.ts"),
+        import("./surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runAdopt(context, {
+          ...{ storage, volumes, ofCluster: options.ofCluster },
+          unexported: options.unexported === true,
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+        }, surroundings(context)),
+      );
+    });
+
+  program.command("rebind")
+    .description("export a volume again whose extent or namespace was lost")
+    .argument("<storage>", "its storage")
+    .argument("<volume>", "its zvol's name, or the name that its guest has for it")
+    .option("--dry-run", "print what would change, and change nothing")
+    .option("--yes", "ask nothing")
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nA LUN is given again while it is free; an NVMe namespace always gets another uuid, so its name changes.\n" +
+        "\nExample:\n  tnblock rebind san vm-100-disk-0\n",
+    )
+    .action(async (storage, volume, options) => {
+      const [{ runRebind }, { surroundings }] = await Promise.all([
+        import("./rebind.ts"),
+        import("./surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runRebind(context, {
+          ...{ storage, volume },
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+        }, surroundings(context)),
+      );
+    });
+
   program.command("hook")
     .description("answer one request of the Proxmox VE shim: a JSON line in, a JSON line out")
     .option("--direct", "do the work here although a daemon runs (also TNBLOCK_DIRECT=1)")

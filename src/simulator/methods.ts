@@ -14,6 +14,7 @@ import { iscsiTargets } from "./services/iscsi_target.ts";
 import { nvmetAccess } from "./services/nvmet_access.ts";
 import { nvmetNamespaces } from "./services/nvmet_namespace.ts";
 import { nvmetSubsystems } from "./services/nvmet_subsys.ts";
+import { REPLICATION_QUERY, replications } from "./services/replication.ts";
 import type { Handler, Methods } from "./services/service.ts";
 import { snapshots } from "./services/snapshot.ts";
 import { system } from "./services/system.ts";
@@ -29,6 +30,7 @@ const HANDLERS: Methods = {
   ...nvmetAccess,
   ...nvmetNamespaces,
   ...nvmetSubsystems,
+  ...replications,
   ...snapshots,
   ...system,
   ...zfsResources,
@@ -69,6 +71,7 @@ const UNPUBLISHED: readonly (MethodModel & { since?: number; until?: number })[]
     granted: DATASET_READERS,
     until: 2504,
   },
+  REPLICATION_QUERY,
   ...["nvmet.host.dhchap_dhgroup_choices", "nvmet.host.dhchap_hash_choices"].map((method) => ({
     method,
     params: [],

@@ -6,6 +6,7 @@
 import type { MethodModel, ModelTable } from "./models/tables.ts";
 import { modelTable } from "./models/tables.ts";
 import type { Release } from "./release.ts";
+import { REPLICATION_QUERY } from "./services/replication.ts";
 
 export type Verb = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -49,6 +50,7 @@ function routesOf(release: Release): ReadonlyMap<string, ReadonlyMap<Verb, Route
     routes.set(path, place);
   };
   for (const model of table.methods.values()) addMethod(model, table, add);
+  add("GET", "replication", { model: REPLICATION_QUERY, filterable: true, item: false });
   known.set(release.name, routes);
   return routes;
 }

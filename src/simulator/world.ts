@@ -53,6 +53,8 @@ export class World {
     ["ssh", { id: 10, enable: false, running: false }],
   ]);
   readonly users = new Map<string, User>();
+  /** Rows of `replication.query`. */
+  replications: JsonObject[] = [];
   iscsiGlobal: JsonObject = {
     id: 1,
     basename: "iqn.2005-10.org.freenas.ctl",

@@ -87,6 +87,7 @@ const WAYS: Readonly<Record<string, Way>> = {
   "service.started": post("service"),
   "service.control": post("verb", "service", "options"),
   "pool.query": query,
+  "replication.query": query,
   "pool.dataset.query": query,
   "pool.dataset.create": create,
   "pool.dataset.update": onItem("PUT", "data"),
