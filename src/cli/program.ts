@@ -1,5 +1,6 @@
 /** The command tree. Each command's work is in a file of its own, loaded only when it runs. */
 import { Command, type CommandContext, Exit, Option } from "./framework.ts";
+import { SETUP_ANSWERS } from "./setup_flags.ts";
 
 /** What pvesm calls it; accepted, and not shown. */
 const outputFormat = () =>
@@ -278,6 +279,52 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
         }, surroundings(context)),
       );
     });
+
+  const setup = program.command("setup")
+    .description("set up a storage, question by question; every answer has a flag")
+    .option("--edit <storage>", "change a storage instead")
+    .option(
+      "--remove <storage>",
+      "take a storage out of Proxmox VE; nothing on the array is touched",
+    )
+    .option("--answers <file>", "take answers from this JSON file")
+    .option("--print-answers", "print the answers for --answers; no secret is among them")
+    .option("--dry-run", "print the plan, and change nothing")
+    .option("--yes", "ask nothing at the end")
+    .addOption(new Option("--node-facts", "what another node asks for").hideHelp())
+    .addOption(new Option("--make-identity", "with --node-facts").hideHelp())
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nExamples:\n  tnblock setup                                    # asks everything\n" +
+        "  tnblock setup --answers a.json --dry-run         # what would be done\n" +
+        "  tnblock setup --answers a.json --api-key-file - --yes < key\n",
+    );
+  for (const [name, value, about] of SETUP_ANSWERS) setup.option(`--${name} <${value}>`, about);
+  setup.action(async (options) => {
+    const [{ answersOf, runSetup }, { VERSION }, { asker }, { default: process }] = await Promise
+      .all([
+        import("./setup.ts"),
+        import("./version.ts"),
+        import("./asker.ts"),
+        import("node:process"),
+      ]);
+    throw new Exit(
+      await runSetup(context, {
+        json: (options.outputFormat ?? options.output) === "json",
+        ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+        ...{ answers: options.answers, printAnswers: options.printAnswers === true },
+        ...{ given: answersOf(options), nodeFacts: options.nodeFacts === true },
+        makeIdentity: options.makeIdentity === true,
+        ...{ edit: options.edit, remove: options.remove },
+      }, {
+        version: VERSION,
+        asker: asker({ input: process.stdin, output: process.stderr }),
+        isTerminal: process.stdin.isTTY === true && process.stderr.isTTY === true,
+      }),
+    );
+  });
 
   program.command("hook")
     .description("answer one request of the Proxmox VE shim: a JSON line in, a JSON line out")
