@@ -80,14 +80,6 @@ export class Daemon {
     return { answer: JSON.parse(line) as HookAnswer, ms: Number(ms) };
   }
 
-  /**
-   * Waits until nothing that was stopped half-way is left to be seen to: what the array may still be doing is waited
-   * out first, which takes five minutes.
-   */
-  async recovered(seconds = 480): Promise<void> {
-    await this.#vm.until(`[ -z "$(ls -A ${JOURNAL} 2>/dev/null)" ]`, seconds);
-  }
-
   /** Whether it is at work on a changing request. */
   async begun(seconds = 60): Promise<void> {
     await this.#vm.until(`[ -n "$(ls -A ${JOURNAL} 2>/dev/null)" ]`, seconds);
