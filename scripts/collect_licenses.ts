@@ -5,7 +5,7 @@
  */
 
 /** What ends up in the binary: the runtime dependencies with all they import, and the runtime itself. */
-const BUNDLED = ["commander", "valibot", "ws", "selfsigned"];
+const BUNDLED = ["commander", "valibot", "ws", "selfsigned", "@clack/prompts", "@bomb.sh/tab"];
 
 interface Manifest {
   readonly name: string;
@@ -38,7 +38,7 @@ async function licenseText(dir: string): Promise<string> {
       return (await Deno.readTextFile(`${dir}/${entry.name}`)).trim();
     }
   }
-  return "(the package carries no licence text)";
+  return "(the package names its licence, and carries no text of it)";
 }
 
 /** Writes `src/cli/licenses.txt` below `root` when it differs. */

@@ -1,7 +1,7 @@
 /** The command-line parser; the only file that knows which library it is (commander stands in for cliffy). */
-import { Command, CommanderError, Option } from "@commander-js/extra-typings";
+import { Argument, Command, CommanderError, Option } from "@commander-js/extra-typings";
 
-export { Command, Option };
+export { Argument, Command, Option };
 
 /** What a command may touch of the process. */
 export interface CommandContext {

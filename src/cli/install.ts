@@ -5,9 +5,11 @@ import { asTnblockError, TnblockError } from "../common/error.ts";
 import { linuxHost, linuxPrograms } from "../host/linux.ts";
 import { type NodeResult, onAllNodes } from "../install/all_nodes.ts";
 import { prepare, removeSecrets } from "../install/install.ts";
+import { COMPLETION_FILES } from "../install/places.ts";
 import type { Plan } from "../install/plan.ts";
 import type { InstallOptions, InstallWorld } from "../install/world.ts";
 import { readCluster } from "../pve/cluster.ts";
+import { completionScript, SHELLS } from "./completions.ts";
 import { type CommandContext, EXIT } from "./framework.ts";
 import { planDocument, renderPlan, renderResults, resultDocument } from "./install_view.ts";
 import { reportError } from "./report_error.ts";
@@ -243,7 +245,10 @@ function worldOf(
   return {
     host: linuxHost({ root: context.root }),
     programs: linuxPrograms({ root: context.root, executable }),
-    ...{ version, completions: {} },
+    version,
+    completions: Object.fromEntries(
+      SHELLS.map((shell) => [COMPLETION_FILES[shell], completionScript(shell)]),
+    ),
     isRoot: context.root !== "/" || process.getuid?.() === 0,
     platform: process.platform,
     tell: (line) => context.err(`${printable(line)}\n`),

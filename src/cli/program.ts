@@ -1,5 +1,6 @@
 /** The command tree. Each command's work is in a file of its own, loaded only when it runs. */
-import { Command, type CommandContext, Exit, Option } from "./framework.ts";
+import { Argument, Command, type CommandContext, Exit, Option } from "./framework.ts";
+import { addHelp } from "./help.ts";
 import { SETUP_ANSWERS } from "./setup_flags.ts";
 
 /** What pvesm calls it; accepted, and not shown. */
@@ -17,6 +18,18 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
   const program = new Command("tnblock")
     .description("Block storage on TrueNAS for Proxmox VE, over iSCSI and NVMe/TCP")
     .option("--root <dir>", "take DIR for the root of the file system (also TNBLOCK_ROOT)")
+    .option("--no-color", "no colours (also NO_COLOR)")
+    .option("--debug", "print the stack of an unexpected failure (also TNBLOCK_TRACE=1)")
+    .helpCommand(false)
+    .hook("preAction", async () => {
+      const [{ settleColors }, { default: process }] = await Promise.all([
+        import("./colors.ts"),
+        import("node:process"),
+      ]);
+      const { color, debug } = program.opts();
+      settleColors(process.env, color);
+      if (debug === true) process.env["TNBLOCK_TRACE"] = "1";
+    })
     .addHelpText(
       "after",
       "\nStart with:\n  tnblock demo        a whole disk life, simulated\n  tnblock scan        the NVMe and iSCSI disks of this machine\n",
@@ -110,6 +123,35 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
           columns: context.isTerminal ? process.stdout.columns : undefined,
           asker: isTalking ? asker({ input: process.stdin, output: process.stderr }) : undefined,
         }, context.out),
+      );
+    });
+
+  program.command("list")
+    .description(
+      "print the volumes of this node's storages: from the daemon's memory, else of the array",
+    )
+    .argument("[storage]", "only this storage")
+    .addOption(
+      new Option("-o, --output <format>", "how to print").choices(
+        ["text", "json", "name"] as const,
+      ).default("text" as const),
+    )
+    .addOption(outputFormat())
+    .option("--no-header", "rows alone: all columns, apart by tabs, exact numbers")
+    .option("--fresh", "ask the array, also when a daemon remembers")
+    .option("--snapshots", "count snapshots: asks the array, a call for each volume")
+    .action(async (storage, options) => {
+      const [{ runList }, { linuxHost }, { default: process }] = await Promise.all([
+        import("./list.ts"),
+        import("../host/linux.ts"),
+        import("node:process"),
+      ]);
+      throw new Exit(
+        await runList(context, linuxHost({ root: context.root }), {
+          ...{ storage, output: options.outputFormat ?? options.output, header: options.header },
+          ...{ fresh: options.fresh === true, snapshots: options.snapshots === true },
+          columns: context.isTerminal ? process.stdout.columns : undefined,
+        }),
       );
     });
 
@@ -280,6 +322,41 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       );
     });
 
+  program.command("migrate")
+    .description("move a storage from the Perl plugin to tnblock, or back, with guests running")
+    .argument("<storage>", "its id, which stays")
+    .option("--back", "from tnblock to the Perl plugin")
+    .option("--trust <fingerprint>", "SHA-256 of TrueNAS's certificate, where any was accepted")
+    .option("--dry-run", "print what becomes of each option, and change nothing")
+    .option("--yes", "ask nothing")
+    .addOption(new Option("--node-facts", "what another node asks for").hideHelp())
+    .addOption(new Option("--node-attach", "what another node asks for").hideHelp())
+    .addOption(jsonOption())
+    .addOption(outputFormat())
+    .addHelpText(
+      "after",
+      "\nAll nodes of the cluster must be online, have this version, and run no task. When the storage does not\n" +
+        "work on all of them afterwards, everything is put back.\n\nExamples:\n" +
+        "  tnblock migrate san --dry-run   # what becomes of each option, and what would be done\n" +
+        "  tnblock migrate --back san      # the way back\n",
+    )
+    .action(async (storage, options) => {
+      const [{ runMigrate }, { VERSION }, { surroundings }] = await Promise.all([
+        import("./migrate.ts"),
+        import("./version.ts"),
+        import("./surroundings.ts"),
+      ]);
+      throw new Exit(
+        await runMigrate(context, {
+          ...{ storage, back: options.back === true, trust: options.trust },
+          json: (options.outputFormat ?? options.output) === "json",
+          ...{ yes: options.yes === true, dryRun: options.dryRun === true },
+          nodeFacts: options.nodeFacts === true,
+          nodeAttach: options.nodeAttach === true,
+        }, { ...surroundings(context), version: VERSION }),
+      );
+    });
+
   const setup = program.command("setup")
     .description("set up a storage, question by question; every answer has a flag")
     .option("--edit <storage>", "change a storage instead")
@@ -394,5 +471,35 @@ export function buildProgram(context: CommandContext): Command<any, any, any> {
       throw new Exit(await runSimulateCommand(context, options));
     });
 
+  program.command("completions")
+    .description("print the completions for a shell")
+    .addArgument(new Argument("<shell>", "which one").choices(["bash", "zsh", "fish"] as const))
+    .action(async (shell) => {
+      const { completionScript } = await import("./completions.ts");
+      context.out(completionScript(shell));
+    });
+
+  program.command("complete", { hidden: true })
+    .argument("[words...]", "the line so far, after --")
+    .action(async (words) => {
+      const [{ complete }, { linuxHost }] = await Promise.all([
+        import("./completions.ts"),
+        import("../host/linux.ts"),
+      ]);
+      // Whatever goes wrong: a person is typing.
+      const text = await complete(program, words, linuxHost({ root: context.root }))
+        .catch(() => "");
+      context.out(text);
+    });
+
+  program.command("help")
+    .description("print the help of a command, or on a topic")
+    .argument("[subject]", "a command, or exit-codes, environment, files")
+    .action(async (subject) => {
+      const { runHelp } = await import("./help.ts");
+      throw new Exit(runHelp(program, subject, context));
+    });
+
+  addHelp(program);
   return program;
 }

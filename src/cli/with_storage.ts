@@ -3,6 +3,7 @@ import { Deadline } from "../common/deadline.ts";
 import { TnblockError } from "../common/error.ts";
 import { lineLog } from "../common/log.ts";
 import type { Host } from "../host/host.ts";
+import type { ArrayCall } from "../pve/hook.ts";
 import { type OpenStorage, openStorage } from "../pve/open_storage.ts";
 import { readSections, STORAGE_CFG } from "../pve/storage_cfg.ts";
 import type { CommandContext } from "./framework.ts";
@@ -36,6 +37,11 @@ export async function withStorage<T>(
       log: lineLog((line) => context.err(`${printable(line)}\n`), () => 0),
       setDebugLevel: () => {},
       limitLogins: context.env["TNBLOCK_LOGIN_BUDGET"] !== "0",
+      // Parameters, and so secrets, are never shown.
+      ...(context.env["TNBLOCK_TRACE"] !== "1" ? {} : {
+        onArrayCall: ({ method, ms, done }: ArrayCall) =>
+          context.err(`debug: ${method} ${ms.toFixed(0)} ms${done ? "" : ", failed"}\n`),
+      }),
     },
     new Deadline(host, ms),
   );

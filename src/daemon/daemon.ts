@@ -17,6 +17,7 @@ import { processUse } from "./process_use.ts";
 import { STATUS_METHOD } from "./state.ts";
 import { StateSource } from "./state_source.ts";
 import { Storages } from "./storages.ts";
+import { tellVolumes, VOLUMES_METHOD } from "./volumes_document.ts";
 
 /** What the daemon works with. */
 export interface DaemonOptions {
@@ -100,7 +101,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const serving: Serving = await serve(world, {
     requestLog: options.requestLog,
     onAnswered: (request) => counters.answered(request),
-    own: new Map([[STATUS_METHOD, state]]),
+    own: new Map<string, () => Promise<unknown>>([
+      [STATUS_METHOD, state],
+      [VOLUMES_METHOD, () => tellVolumes(world)],
+    ]),
   }).catch(async (error) => {
     await memories.stop();
     links.close();
