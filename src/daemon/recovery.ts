@@ -8,6 +8,8 @@ import type { Host } from "../host/host.ts";
 import { type JournalEntry, readJournal, removeRests } from "../volumes/journal.ts";
 import { type Recovered, recoverStorage } from "../volumes/recover/recover.ts";
 import type { Seen } from "../volumes/recover/settle.ts";
+import { forgetGoneStorages } from "../volumes/verified_disks.ts";
+import { MOST_AGE_MS } from "../volumes/without_array.ts";
 import { readDeaths, writeDeaths } from "./recovery_deaths.ts";
 import { afterLook, type AgendaItem } from "./recovery_agenda.ts";
 import type { Storages } from "./storages.ts";
@@ -92,12 +94,19 @@ class Task implements RecoveryTask {
     this.#loop = (async () => {
       // A process that was killed while it wrote an entry has begun nothing.
       await removeRests(host).catch(() => {});
+      await this.#forgetGoneStorages().catch(() => {});
       while (!this.#end.signal.aborted) {
         // Not awaited to its end: a storage whose array is away must not delay the others' next look.
         await this.#begin().catch((error) => this.#sayOnce(log, asTnblockError(error).message));
         await host.wait(periodMs, this.#end.signal).catch(() => {});
       }
     })();
+  }
+
+  async #forgetGoneStorages(): Promise<void> {
+    const { host, storages } = this.options;
+    const sections = await storages.sections();
+    await forgetGoneStorages(host, new Set(sections.map(({ id }) => id)), MOST_AGE_MS);
   }
 
   async stop(): Promise<void> {

@@ -19,7 +19,7 @@ import { resize } from "./resize.ts";
 import { planSize, type VolumeSize } from "./size.ts";
 import { type Storage, zvolPath } from "./storage.ts";
 import { asArrayTold, tryNames } from "./try_names.ts";
-import { isBeingFreed, writeUnfinished } from "./unfinished_frees.ts";
+import { isNoted, unfinishedName, writeUnfinished } from "./unfinished_frees.ts";
 import { ensureWeight } from "./weight.ts";
 
 /** What is wanted. */
@@ -64,12 +64,22 @@ export async function allocate(storage: Storage, wanted: NewVolume): Promise<All
 /** For how long PVE's worker is waited for that is to free what has the name, in ms: it comes at once. */
 const WORKER_MS = 10_000;
 
-/** Waits while a volume of the name is being freed, by a worker that may not have begun (`unfinished_frees.ts`). */
+/** Pause between two looks, in ms. */
+const LOOK_EVERY_MS = 250;
+
+/**
+ * Waits while the volume of the name is being freed, by a worker that may not have begun (`unfinished_frees.ts`). A
+ * note of another volume that had the name says nothing.
+ */
 async function untilFreed(storage: Storage, name: string): Promise<void> {
+  if (!await isNoted(storage, name)) return;
   const { deadline, host } = storage;
+  const array = await storage.array();
   const end = host.monotonicMs() + Math.min(WORKER_MS, deadline.leftMs() / 2);
-  while (host.monotonicMs() < end && await isBeingFreed(storage, name)) {
-    await host.wait(100, deadline.signal);
+  while (host.monotonicMs() < end) {
+    const zvol = await zvols.read(array, zvolPath(storage, name), deadline.bounds());
+    if (zvol === undefined || await unfinishedName(storage, name, zvol) === undefined) return;
+    await host.wait(LOOK_EVERY_MS, deadline.signal);
   }
 }
 

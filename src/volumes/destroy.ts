@@ -4,7 +4,7 @@ import { TnblockError } from "../common/error.ts";
 import { BACK_OFF_MS } from "../common/timing.ts";
 import type { ExportRow } from "../transport/transport.ts";
 import type { Caller } from "../truenas/caller.ts";
-import { arrayErrorIn, isAbsent, isBusy, isUnknownOutcome } from "../truenas/errors.ts";
+import { arrayErrorIn, isAbsent, isBusy, isNotFound, isUnknownOutcome } from "../truenas/errors.ts";
 import * as extents from "../truenas/extents.ts";
 import * as namespaces from "../truenas/namespaces.ts";
 import * as snapshots from "../truenas/snapshots.ts";
@@ -49,11 +49,13 @@ export async function destroyZvol(
       return await destroyOnce(storage, array, zvol.name, deadline, calls);
     } catch (error) {
       if (isAbsent(error)) return await calls.seenDone();
+      const isGone = async () =>
+        await zvols.read(array, zvol.name, deadline.bounds()) === undefined;
+      // 25.x says it of who lost against another node with a number (EFAULT) that may mean anything.
+      if (isNotFound(error) && await isGone()) return await calls.seenDone();
       const again = isBusy(error) || isUnknownOutcome(error) ||
         arrayErrorIn(error)?.code === "unreachable";
       if (!again || deadline.leftMs() < LAST_TRY_MS) throw error;
-      const isGone = async () =>
-        await zvols.read(array, zvol.name, deadline.bounds()) === undefined;
       if (isUnknownOutcome(error) && await calls.isSeenDone(deadline, isGone)) return;
       const pause = BACK_OFF_MS[Math.min(attempt, BACK_OFF_MS.length - 1)] ?? 250;
       await storage.host.wait(pause * 4, deadline.signal);

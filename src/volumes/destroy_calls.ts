@@ -34,7 +34,7 @@ export class DestroyCalls {
       if (isUnknownOutcome(error)) {
         this.#lost++;
         this.#isLastLost = true;
-        await doom(this.storage, this.name);
+        if (await doom(this.storage, this.name)) this.#hasOthers = true;
       } else {
         await this.#answered();
       }

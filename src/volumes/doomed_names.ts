@@ -5,6 +5,8 @@
  *
  * A call that is under way is kept on its node, one whose answer was lost in pmxcfs, which all nodes see at once.
  */
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { TnblockError } from "../common/error.ts";
 import { LONGEST_WRITE_MS } from "../truenas/caller.ts";
@@ -13,7 +15,17 @@ import type { Storage } from "./storage.ts";
 const schema = v.object({
   /** When the last of its calls had been sent; milliseconds since the epoch. */
   sinceMs: v.number(),
+  /** By which node's clock; absent in notes of earlier versions. */
+  node: v.optional(v.string()),
 });
+
+type Note = v.InferOutput<typeof schema>;
+
+/** By how much the clocks of two nodes may differ: corosync does not mind, and nobody looks at it. */
+export const SKEW_MS = 600_000;
+
+/** Notes of that age go: whoever wrote them is done with them by any clock, and writes no other at that moment. */
+const FORGOTTEN_MS = 3_600_000;
 
 /** Time that making something takes after its name has come free. */
 const LEFT_FOR_WORK_MS = 15_000;
@@ -36,6 +48,15 @@ const clusterFolder = ({ settings }: Storage) => `/etc/pve/priv/tnblock/doomed/$
 /** This node's: of calls that it waits for, which outlive its process, and of all when pmxcfs cannot be written. */
 const nodeFolder = ({ settings }: Storage) => `/run/tnblock/doomed/${settings.id}`;
 
+/** Bytes of a file's name; the temporary one, which is longer, must have room in 255 too. */
+const LONGEST_NAME = 200;
+
+/** The note of a name; of a long one, which no number is looked for, under its hash. */
+function fileIn(folder: string, name: string): string {
+  const isLong = Buffer.byteLength(name) > LONGEST_NAME;
+  return `${folder}/${isLong ? createHash("sha256").update(name).digest("hex") : name}`;
+}
+
 const foldersOf = (storage: Storage) => [clusterFolder(storage), nodeFolder(storage)];
 
 /**
@@ -56,40 +77,54 @@ export async function doomHere(storage: Storage, name: string): Promise<boolean>
  * called when the answer to such a call was lost, before anything else is done about it. Never throws.
  *
  * @param name see {@link doomedName}.
+ * @returns whether another node keeps the same: its call may come, when this one's is over.
  */
-export async function doom(storage: Storage, name: string): Promise<void> {
+export async function doom(storage: Storage, name: string): Promise<boolean> {
+  const before = await readNote(storage, fileIn(clusterFolder(storage), name));
   await write(storage, nodeFolder(storage), name);
   await write(storage, clusterFolder(storage), name);
+  return before !== undefined && before.node !== storage.node && leftOf(storage, before) > 0;
 }
 
-async function write({ host, log }: Storage, folder: string, name: string): Promise<void> {
+async function write({ host, log, node }: Storage, folder: string, name: string): Promise<void> {
   try {
-    const text = JSON.stringify({ sinceMs: host.now() }) + "\n";
-    await host.files.replaceText(`${folder}/${name}`, text, 0o600);
+    const note: Note = { sinceMs: host.now(), node };
+    await host.files.replaceText(fileIn(folder, name), JSON.stringify(note) + "\n", 0o600);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     log.warning(`that "${name}" may still be destroyed is not kept in ${folder}: ${reason}`);
   }
 }
 
-/** Every call that could destroy something under the name is known to be over. */
+/** Every call of this node that could destroy something under the name is known to be over. */
 export async function spare(storage: Storage, name: string): Promise<void> {
+  await removeIf(storage, name, ({ node }) => node === storage.node);
+}
+
+/** Removes notes of a name. */
+async function removeIf(
+  storage: Storage,
+  name: string,
+  isMeant: (note: Note) => boolean,
+): Promise<void> {
   for (const folder of foldersOf(storage)) {
+    const file = fileIn(folder, name);
     try {
-      await storage.host.files.remove(`${folder}/${name}`);
+      const note = await readNote(storage, file);
+      if (note !== undefined && isMeant(note)) await storage.host.files.remove(file);
     } catch {
       // It is over by itself after some minutes.
     }
   }
 }
 
-/** All names that are given to nothing new now. Notes that have had their time are removed. */
+/** All names that are given to nothing new now. Notes that have long had their time are removed. */
 export async function doomedNames(storage: Storage): Promise<Set<string>> {
   const doomed = new Set<string>();
   for (const folder of foldersOf(storage)) {
     for (const name of await listed(storage, folder)) {
       if (await leftMs(storage, name) > 0) doomed.add(name);
-      else await spare(storage, name);
+      else await removeIf(storage, name, (note) => isForgotten(storage, note));
     }
   }
   return doomed;
@@ -102,23 +137,29 @@ async function listed(storage: Storage, folder: string): Promise<string[]> {
 
 /** For how long the name is still to be given to nothing; 0 when it may be. */
 async function leftMs(storage: Storage, name: string): Promise<number> {
-  let left = 0;
-  for (const folder of foldersOf(storage)) {
-    const sinceMs = await readSince(storage, `${folder}/${name}`);
-    if (sinceMs === undefined) continue;
-    const passed = storage.host.now() - sinceMs;
-    // A clock that was set back by more than that must not keep a name for years.
-    if (Math.abs(passed) < LONGEST_WRITE_MS) left = Math.max(left, LONGEST_WRITE_MS - passed);
-  }
-  return left;
+  const notes = await Promise.all(
+    foldersOf(storage).map((folder) => readNote(storage, fileIn(folder, name))),
+  );
+  return Math.max(...notes.map((note) => note === undefined ? 0 : leftOf(storage, note)));
 }
 
-async function readSince(storage: Storage, file: string): Promise<number | undefined> {
+function leftOf(storage: Storage, { sinceMs, node }: Note): number {
+  const held = LONGEST_WRITE_MS + (node === storage.node ? 0 : SKEW_MS);
+  const passed = storage.host.now() - sinceMs;
+  // A clock that was set back by more than that must not keep a name for years.
+  return Math.abs(passed) < held ? Math.min(held, held - passed) : 0;
+}
+
+function isForgotten({ host }: Storage, { sinceMs }: Note): boolean {
+  return Math.abs(host.now() - sinceMs) >= FORGOTTEN_MS;
+}
+
+async function readNote(storage: Storage, file: string): Promise<Note | undefined> {
   try {
     const text = await storage.host.files.readText(file);
     if (text === undefined) return undefined;
     const parsed = v.safeParse(schema, JSON.parse(text));
-    return parsed.success ? parsed.output.sinceMs : undefined;
+    return parsed.success ? parsed.output : undefined;
   } catch {
     return undefined;
   }

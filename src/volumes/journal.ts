@@ -70,6 +70,8 @@ const detailsSchema = v.variant("op", [
     name: v.string(),
     guid: v.nullable(v.string()),
     createTxg: v.number(),
+    /** Of a rollback's fence, kept before it is there: the zvol, whatever its name is by then; it tells the fence by the entry's id. */
+    of: v.optional(made),
   }),
   v.object({
     op: v.literal("free"),

@@ -25,6 +25,7 @@ import { readJournal } from "./journal.ts";
 import { journaledAlone, madeOf } from "./journaled.ts";
 import { readKnownDisk } from "./known_disks.ts";
 import { rollBackForGood, type Told } from "./rollback_call.ts";
+import { forgetRollback, noteRollback } from "./rollback_notes.ts";
 import { blockersInWords, type RollbackView, viewRollback } from "./rollback_possible.ts";
 import {
   beginResync,
@@ -79,7 +80,8 @@ export async function rollBack(
     // Without the disk no cache of this node can outlive the rollback.
     await detachVolume(storage, volume, identity, deadline);
     if (older !== undefined) await letGoOfKnown(storage, volume, older, deadline);
-    const told = { isLost: mayBeUnderWay };
+    const isElsewhere = await noteRollback(storage, volume.zvol);
+    const told: Told = { isLost: mayBeUnderWay || isElsewhere, isKeptOut: false };
     try {
       const doubt = await rollBackWithSize(storage, array, volume, view, deadline, refuseUse, told);
       await dropCaches(storage, volume, identity, deadline);
@@ -88,6 +90,7 @@ export async function rollBack(
       if (!told.isLost) await entry.begin(volume.zvol, { ...details, isOver: true });
       throw error;
     } finally {
+      if (!told.isLost || told.isKeptOut) await forgetRollback(storage, volume.zvol);
       // Also after a failure: the disk is there for this node as it was before.
       if (isActive) await attachAgain(storage, array, volume, view.volume.export, deadline);
     }

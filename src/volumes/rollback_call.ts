@@ -22,6 +22,8 @@ const LOCKED = "Proxmox VE keeps it locked until qm unlock or pct unlock";
 export interface Told {
   /** Whether the array may be at one of them after the last was answered. */
   isLost: boolean;
+  /** Whether such calls find a fence. */
+  isKeptOut: boolean;
 }
 
 /**
@@ -42,7 +44,8 @@ export async function rollBackForGood(
   const fence = async () => {
     if (!told.isLost) return undefined;
     try {
-      await raiseFence(storage, await storage.array(), volume, zvol.name);
+      await raiseFence(storage, await storage.array(), volume, zvol);
+      told.isKeptOut = true;
       return undefined;
     } catch (error) {
       const failure = mayComeAgain(zvol, error);

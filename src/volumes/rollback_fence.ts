@@ -10,7 +10,10 @@ import type { VolumeRef } from "../common/volume.ts";
 import { type Caller, LONGEST_WRITE_MS } from "../truenas/caller.ts";
 import { arrayErrorIn, isAbsent, isExists, isUnknownOutcome } from "../truenas/errors.ts";
 import * as snapshots from "../truenas/snapshots.ts";
-import { dropPromise, keepPromise } from "./journaled.ts";
+import type * as zvols from "../truenas/zvols.ts";
+import { SKEW_MS } from "./doomed_names.ts";
+import { dropPromise, keepPromise, madeOf } from "./journaled.ts";
+import { isOfOperation } from "./ownership.ts";
 import type { Storage } from "./storage.ts";
 
 const PREFIX = "tnblock-rolled-back-";
@@ -34,29 +37,47 @@ export function isNeeded(
   nowMs: number,
 ): boolean {
   const left = Number(userProperties[UNTIL]) - nowMs;
-  // A clock that was set back by more than that must not count.
-  return left > 0 && left <= LONGEST_WRITE_MS * 2;
+  // By the clock of another node, as a rule; one that was set back by more than that must not count.
+  return left > -SKEW_MS && left <= LONGEST_WRITE_MS + SKEW_MS;
+}
+
+/** Whether it is the one that an operation put there. */
+export function isFenceOf(snapshot: snapshots.Snapshot, operation: string): boolean {
+  return isFence(snapshot) && isOfOperation(snapshot, operation);
 }
 
 /**
- * Puts a fence on a volume: from its return on no rollback that was asked for before comes any more.
+ * Puts a fence on a volume: from its return on no rollback that was asked for before comes any more. Its removal,
+ * which recovery begins when all earlier calls are over, is in the journal before it is there: this process may be
+ * killed.
  *
- * @param path the zvol's full path.
  * @throws ArrayError when it is not known to be there.
  */
 export async function raiseFence(
   storage: Storage,
   array: Caller,
   volume: VolumeRef,
-  path: string,
+  zvol: zvols.Zvol,
 ): Promise<void> {
   const { host, log } = storage;
   const operation = host.randomUuid();
+  const path = zvol.name;
   const name = `${PREFIX}${operation.slice(0, 8)}`;
   const properties = {
     "tnblock:op": operation,
     [UNTIL]: String(host.now() + LONGEST_WRITE_MS),
   };
+  const leaveToRecovery = () =>
+    keepPromise(storage, operation, volume.zvol, {
+      op: "delete_snapshot",
+      tag: volume.tag,
+      path,
+      name,
+      guid: null,
+      createTxg: 0,
+      of: madeOf(zvol),
+    });
+  await leaveToRecovery();
   for (let attempt = 1;; attempt++) {
     try {
       await snapshots.create(array, path, name, properties);
@@ -65,40 +86,15 @@ export async function raiseFence(
       // Nobody else takes one of that name.
       if (attempt > 1 && isExists(error)) break;
       const isLost = isUnknownOutcome(error) || arrayErrorIn(error)?.code === "unreachable";
+      if (!isLost && attempt === 1) await dropPromise(storage, operation);
       if (!isLost || attempt >= TRIES) throw error;
     }
+    // The one before may have been closed meanwhile: it took long.
+    await leaveToRecovery();
   }
   log.info(
     `snapshot "${path}@${name}" keeps the array from rolling back once more; it goes in some minutes`,
   );
-  await leaveToRecovery(storage, array, volume, path, name, operation);
-}
-
-/** An entry that nobody works on: its deletion, which recovery begins when all earlier calls are over. */
-async function leaveToRecovery(
-  storage: Storage,
-  array: Caller,
-  { zvol, tag }: VolumeRef,
-  path: string,
-  name: string,
-  id: string,
-): Promise<void> {
-  try {
-    const fence = await snapshots.read(array, path, name);
-    if (fence === undefined) return;
-    const { guid = null, createTxg } = fence;
-    await keepPromise(storage, id, zvol, {
-      op: "delete_snapshot",
-      tag,
-      path,
-      name,
-      guid,
-      createTxg,
-    });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    storage.log.warning(`"${path}@${name}" stays until the next rollback: ${reason}`);
-  }
 }
 
 /** Whether a fence is there that is needed for some time yet. */

@@ -84,8 +84,8 @@ export async function isFreedElsewhere(
     note.createdMs === made.createdMs;
 }
 
-/** Whether a free of that name was begun and has not ended; false when that is not known. */
-export async function isBeingFreed(storage: Storage, zvol: string): Promise<boolean> {
+/** Whether a free of that name was begun, of whichever zvol, and not seen to its end; false when that is not known. */
+export async function isNoted(storage: Storage, zvol: string): Promise<boolean> {
   return await readNote(storage, zvol) !== undefined;
 }
 

@@ -5,6 +5,7 @@
  * while the array answers (`without_array.ts`).
  */
 import * as v from "valibot";
+import type { Host } from "../host/host.ts";
 import { tagOf, type VolumeExport } from "../transport/transport.ts";
 import type { Zvol } from "../truenas/zvols.ts";
 import { type ArrayPlace, arrayPlace, isSameArray } from "./array_place.ts";
@@ -54,8 +55,10 @@ const DROPPED = MOST / 8;
 const ENDING = ".json";
 
 /** No storage's name begins with a dot: what is known of attached disks lies in folders that are named after them. */
+const FOLDER = "/var/lib/tnblock/.verified";
+
 function folderOf(storage: Storage): string {
-  return `/var/lib/tnblock/.verified/${storage.settings.id}`;
+  return `${FOLDER}/${storage.settings.id}`;
 }
 
 function fileOf(storage: Storage, zvol: string): string {
@@ -107,6 +110,28 @@ export async function keepVerified(storage: Storage, zvol: string, told: Told): 
 /** Forgets a volume: it is freed, or has another name or content. */
 export async function forgetVerified(storage: Storage, zvol: string): Promise<void> {
   await storage.host.files.remove(fileOf(storage, zvol));
+}
+
+/**
+ * Removes what is kept of storages that this node has no more. Not before it is so old that nobody would believe it:
+ * a configuration may be away for a while.
+ *
+ * @param has ids of the storages that this node has.
+ * @param ageMs from which age on.
+ */
+export async function forgetGoneStorages(
+  { files, now }: Pick<Host, "files" | "now">,
+  has: ReadonlySet<string>,
+  ageMs: number,
+): Promise<void> {
+  for (const id of await files.list(FOLDER) ?? []) {
+    if (has.has(id)) continue;
+    for (const name of await files.list(`${FOLDER}/${id}`) ?? []) {
+      const path = `${FOLDER}/${id}/${name}`;
+      const status = await files.status(path);
+      if (status !== undefined && now() - status.modifiedMs > ageMs) await files.remove(path);
+    }
+  }
 }
 
 /**

@@ -246,3 +246,23 @@ Deno.test("what another node or another storage left is left alone", async () =>
   assertStringIncludes(told[0] ?? "", `write "node":"pve1" into ${JOURNAL_FOLDER}/${entry.id}`);
   assertEquals((await place.objects()).zvols?.length, 1);
 });
+
+Deno.test("what is kept of storages that are gone goes, once nobody would believe it", async () => {
+  await using place = await Place.start("nvme-tcp");
+  const kept = `${place.directory}/var/lib/tnblock/.verified`;
+  const old = (Date.now() - 31 * 24 * 3_600_000) / 1000;
+  for (const storage of ["san", "gone"]) {
+    await Deno.mkdir(`${kept}/${storage}`, { recursive: true });
+    for (const name of ["new.json", "old.json"]) {
+      await Deno.writeTextFile(`${kept}/${storage}/${name}`, "{}");
+    }
+    await Deno.utime(`${kept}/${storage}/old.json`, old, old);
+  }
+  {
+    await using running = await recovering(place);
+    await running.task.stop();
+  }
+  const names = async (storage: string) =>
+    (await Array.fromAsync(Deno.readDir(`${kept}/${storage}`))).map(({ name }) => name).sort();
+  assertEquals([await names("san"), await names("gone")], [["new.json", "old.json"], ["new.json"]]);
+});

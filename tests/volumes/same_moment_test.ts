@@ -1,5 +1,6 @@
 /** Two that do something about one volume at the same moment, with every reply held where it hurts most. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { beginOn, pmxcfsHost } from "./cluster_support.ts";
 import { both, exports, NODES, runsElsewhere, zvolNamesOf, zvolOf } from "./life_support.ts";
 import { contentOf, writeContent } from "./snapshot_support.ts";
 
@@ -165,3 +166,39 @@ both(
   },
   { nodes: NODES },
 );
+
+both("two nodes that free one volume at the same moment both succeed", async (place) => {
+  const volname = await place.alloc();
+  const method = "pool.dataset.delete";
+  await place.faults([{ method, nth: 1, do: "hold" }, { method, nth: 2, do: "hold" }]);
+  const args = { volname, isBase: 0, finish: true };
+  const first = place.begin("free_image", args);
+  await place.held(method);
+  const reached = Promise.withResolvers<void>();
+  const host = pmxcfsHost(place, "pve2");
+  const { replaceText } = host.files;
+  const second = beginOn(
+    place,
+    {
+      ...host,
+      files: {
+        ...host.files,
+        replaceText: async (path, ...rest) => {
+          await replaceText(path, ...rest);
+          // The last thing before the call.
+          if (path.startsWith("/run/tnblock/doomed/")) reached.resolve();
+        },
+      },
+    },
+    "free_image",
+    args,
+    "pve2",
+  );
+  await reached.promise;
+  await place.array((nas) => nas.zvols.list(place.simulator.ready.dataset));
+  await place.faults([]);
+  const replies = await Promise.all([first.reply, second.reply]);
+  await Promise.all([first.settled, second.settled]);
+  assertEquals(replies.map(({ error }) => error), [undefined, undefined]);
+  assertEquals(await zvolNamesOf(place), []);
+}, { nodes: NODES, release: "25.10" });

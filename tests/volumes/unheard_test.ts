@@ -317,3 +317,39 @@ both(
     await place.must("rename_volume", args);
   },
 );
+
+const CLOUD_INIT = { vmid: 100, format: "raw", name: "vm-100-cloudinit", sizeKiB: 4096 };
+
+both(
+  "a cloud-init volume whose first answer nobody got, and that was handed out since, stays",
+  "hook",
+  async (place) => {
+    let again: Reply | undefined;
+    await askInVain(place, "alloc_image", CLOUD_INIT, async () => {
+      again = await place.ask("alloc_image", CLOUD_INIT);
+    });
+    assertEquals(again?.error, undefined);
+    await place.must("activate_volume", { volname: again?.result });
+    assertEquals(await openEntries(place), []);
+  },
+);
+
+both(
+  "a cloud-init volume that is asked for again while the first is given up is there in the end",
+  "hook",
+  async (place) => {
+    const first = place.transport === "iscsi" ? "iscsi.extent.create" : "nvmet.namespace.create";
+    await place.faults([{ method: first, nth: 1, do: "hold" }]);
+    const { reply, giveUp, settled } = place.begin("alloc_image", CLOUD_INIT);
+    await place.held(first);
+    giveUp();
+    assertEquals((await reply).ok, false);
+    const second = place.begin("alloc_image", CLOUD_INIT);
+    await place.faults([]);
+    const { result, error } = await second.reply;
+    await Promise.all([settled, second.settled]);
+    assertEquals(error, undefined);
+    await place.must("activate_volume", { volname: result });
+    assertEquals(await openEntries(place), []);
+  },
+);

@@ -127,6 +127,30 @@ both("memory renews what it knows to be as it was, and nothing else", async (pla
   assertEquals((await keptNames(place)).length, 4);
 });
 
+both("memory also tells of what was attached when nothing was kept yet", async (place) => {
+  const storage = await opened(place);
+  await place.must("activate_volume", { volname: await place.alloc() });
+  const file = `${place.directory}/var/lib/tnblock/.verified/san/vm-100-disk-0.json`;
+  const before = JSON.parse(await Deno.readTextFile(file));
+  await Deno.remove(file);
+  const zvol = `${place.simulator.ready.dataset}/vm-100-disk-0`;
+  const renew = (identity: unknown) =>
+    renewVerified(storage, {
+      has: () => true,
+      listing: () =>
+        Promise.resolve({
+          // deno-lint-ignore no-explicit-any
+          zvols: [{ ...told(place, 1).zvol, name: zvol } as any],
+          // deno-lint-ignore no-explicit-any
+          exports: [{ identity, zvol } as any],
+        }),
+    }, ["vm-100-disk-0"]);
+  await renew(told(place, 9).export.identity);
+  assertEquals(await keptNames(place), []);
+  await renew(before.identity);
+  assertEquals((await readVerified(storage, "vm-100-disk-0"))?.identity, before.identity);
+});
+
 Deno.test("there is an end to what is kept: the oldest goes", async () => {
   const { Place } = await import("../support/place.ts");
   await using place = await Place.start("nvme-tcp");

@@ -277,6 +277,19 @@ both("what is kept of a volume is nothing to an array that answers", async (plac
   assertEquals((await place.ask("activate_volume", { volname })).error?.code, "not-found");
 }, { nodes: NODES });
 
+both("a guest whose disk was rolled back while it was attached starts", async (place) => {
+  const volname = await place.alloc();
+  await configure(place, 100, volname);
+  await place.must("activate_volume", { volname });
+  await place.must("volume_snapshot", { volname, snapshot: "before" });
+  await place.must("volume_snapshot_rollback", { volname, snapshot: "before" });
+  // It is attached already: nothing is told anew.
+  await place.must("activate_volume", { volname });
+  await reboot(place);
+  await place.simulator.goDown();
+  assertEquals(await start(place, volname), "started");
+});
+
 both("of another array's volume of the same name nothing is known", async (place) => {
   const volname = await stoppedGuest(place);
   const config = { "tnb-api-host": "127.0.0.9" };

@@ -9,6 +9,7 @@ import { look } from "../look.ts";
 import { resize } from "../resize.ts";
 import { isResyncBegun, resyncSize } from "../resync_size.ts";
 import { hasFence, raiseFence } from "../rollback_fence.ts";
+import { forgetRollback } from "../rollback_notes.ts";
 import { type Storage, zvolPath } from "../storage.ts";
 import { isWithdrawn, unfinishedName } from "../unfinished_frees.ts";
 import {
@@ -141,7 +142,7 @@ export async function fenceRollback(storage: Storage, entry: JournalEntry): Prom
     if (zvol === undefined || !isSameZvol(details.made, zvol)) return;
     // By an earlier daemon: whoever rolls back takes away what was there before.
     if (await hasFence(storage, array, path)) return;
-    await raiseFence(storage, array, { zvol: name, tag: details.tag }, path);
+    await raiseFence(storage, array, { zvol: name, tag: details.tag }, zvol);
   });
 }
 
@@ -155,6 +156,7 @@ export async function recoverRollback(
     const exported = found.kind === "ours" ? found.export : undefined;
     const isSame = zvol !== undefined && isSameZvol(details.made, zvol);
     const isBegun = zvol !== undefined && isResyncBegun(zvol);
+    await forgetRollback(storage, entry.zvol);
     const verdict = decideRollback({
       isSame: isSame && exported !== undefined,
       isResyncBegun: isBegun,
