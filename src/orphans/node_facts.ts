@@ -9,7 +9,7 @@ import type { DiskIdentity } from "../transport/transport.ts";
 import { readJournal } from "../volumes/journal.ts";
 import type { Storage } from "../volumes/storage.ts";
 import { lookEverywhere } from "../volumes/tidy_look.ts";
-import { runningTasks } from "./running_tasks.ts";
+import { runningTasks } from "../pve/running_tasks.ts";
 
 /** Changes when a field changes its meaning or goes. */
 const FACTS_VERSION = 1;

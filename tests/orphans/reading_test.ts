@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { linuxHost } from "../../src/host/linux.ts";
 import { disksNamed, lockOf, readReferences, zvolsNamed } from "../../src/orphans/references.ts";
 import { parseFacts, parseQuestion, questionText } from "../../src/orphans/node_facts.ts";
-import { runningTasks } from "../../src/orphans/running_tasks.ts";
+import { runningTasks } from "../../src/pve/running_tasks.ts";
 import { idsSharing } from "../../src/orphans/storages_of.ts";
 import { scratchBase } from "../support/scratch.ts";
 
