@@ -4,6 +4,9 @@ import { BACK_OFF_MS } from "../common/timing.ts";
 import { LastingUse } from "./lasting_use.ts";
 import type { Storage } from "./storage.ts";
 
+/** Least time that is kept for telling the caller, in ms: on a busy node a try may take longer than the one before. */
+const TELL_MS = 250;
+
 /**
  * Repeats work that is refused as `in-use`, which must touch nothing then, for at most `ms` and never
  * past the caller's deadline. What cannot end within the wait is told at once ({@link LastingUse}).
@@ -25,7 +28,7 @@ export async function onceUnused<T>(
       // Another try takes as long as this one, and the caller must hear of it in time.
       const took = 2 * (host.monotonicMs() - start);
       const pause = BACK_OFF_MS[Math.min(attempt, BACK_OFF_MS.length - 1)] ?? 250;
-      const left = Math.min(end - host.monotonicMs(), deadline.leftMs());
+      const left = Math.min(end - host.monotonicMs(), deadline.leftMs() - TELL_MS);
       if (!(error instanceof TnblockError) || error.code !== "in-use") throw error;
       if (error instanceof LastingUse) throw error;
       if (pause + took >= left) throw error;
