@@ -25,6 +25,13 @@ export interface Prepared {
   readonly carryOut: () => Promise<Outcome>;
 }
 
+/** In words, for what is refused. */
+const DOING: Readonly<Record<Plan["kind"], string>> = {
+  "install": "Cannot install tnblock",
+  "roll-back": "Cannot roll tnblock back",
+  "uninstall": "Cannot uninstall tnblock",
+};
+
 /**
  * Makes the plan and hands it to `decide`, which shows it, asks, and has it done or not. Nobody else installs
  * on this node meanwhile.
@@ -37,11 +44,12 @@ export async function prepare<T>(
   options: InstallOptions,
   decide: (prepared: Prepared) => Promise<T>,
 ): Promise<T> {
-  await checkNode(world);
+  const doing = DOING[kind];
+  await checkNode(world, doing);
   // An empty /etc/pve holds no storage either: who removes the plugin must know that there are none.
   if (kind === "uninstall") await readCluster(world.host);
   const release = await attempt(
-    "Cannot install tnblock",
+    doing,
     () => world.host.lock("install", { deadlineMs: world.turnMs ?? TURN_MS }),
   );
   try {

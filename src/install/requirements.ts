@@ -13,25 +13,28 @@ const OLDEST_GLIBC: readonly [number, number] = [2, 17];
 /**
  * Checks the node.
  *
+ * @param doing as in a message: `Cannot install tnblock`.
  * @returns the version of Proxmox VE's storage API.
  * @throws TnblockError `denied`, `unsupported` with what is missing.
  */
-export async function checkNode(world: InstallWorld): Promise<number> {
+export async function checkNode(world: InstallWorld, doing: string): Promise<number> {
   const { host } = world;
+  const unsupported = (why: string) => new TnblockError("unsupported", `${doing}: ${why}`);
   if (world.platform !== "linux") {
     throw unsupported(`this is ${world.platform}, and it runs on Linux only`);
   }
   if (!world.isRoot) {
-    throw new TnblockError("denied", "Cannot install tnblock: this needs root", {
+    throw new TnblockError("denied", `${doing}: this needs root`, {
       hint: "Run it as root, e.g. with sudo",
     });
   }
   if (await host.files.status(RUN.pvesm) === undefined) {
     throw unsupported("this is no Proxmox VE node, for /usr/sbin/pvesm is not there");
   }
-  await checkGlibc(world);
+  const old = await glibcFault(world, doing);
+  if (old !== undefined) throw unsupported(old);
   const apiinfo = await attempt(
-    "Cannot install tnblock",
+    doing,
     () => host.run(RUN.pvesm, ["apiinfo"], { deadlineMs: LOOK_MS }),
   );
   // APIVER 13
@@ -40,7 +43,7 @@ export async function checkNode(world: InstallWorld): Promise<number> {
     const said = apiinfo.stderr.trim().split("\n")[0] ?? "";
     throw new TnblockError(
       "host-fault",
-      `Cannot install tnblock: pvesm does not work here (${said || `status ${apiinfo.status}`})`,
+      `${doing}: pvesm does not work here (${said || `status ${apiinfo.status}`})`,
       { hint: "Run pvesm apiinfo, and put right what it says" },
     );
   }
@@ -52,20 +55,17 @@ export async function checkNode(world: InstallWorld): Promise<number> {
   return api;
 }
 
-async function checkGlibc({ host }: InstallWorld): Promise<void> {
+/** What is wrong with the C library; undefined when nothing is. */
+async function glibcFault({ host }: InstallWorld, doing: string): Promise<string | undefined> {
   const asked = await attempt(
-    "Cannot install tnblock",
+    doing,
     () => host.run(RUN.getconf, ["GNU_LIBC_VERSION"], { deadlineMs: LOOK_MS }),
   );
   // glibc 2.41
   const found = /^glibc (\d+)\.(\d+)/.exec(asked.stdout);
   const [major, minor] = [Number(found?.[1]), Number(found?.[2])];
-  if (found === null) throw unsupported("the C library here is not glibc");
-  if (major < OLDEST_GLIBC[0] || (major === OLDEST_GLIBC[0] && minor < OLDEST_GLIBC[1])) {
-    throw unsupported(`glibc is ${major}.${minor}, and ${OLDEST_GLIBC.join(".")} is needed`);
-  }
-}
-
-function unsupported(why: string): TnblockError {
-  return new TnblockError("unsupported", `Cannot install tnblock: ${why}`);
+  if (found === null) return "the C library here is not glibc";
+  return major < OLDEST_GLIBC[0] || (major === OLDEST_GLIBC[0] && minor < OLDEST_GLIBC[1])
+    ? `glibc is ${major}.${minor}, and ${OLDEST_GLIBC.join(".")} is needed`
+    : undefined;
 }
