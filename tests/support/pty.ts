@@ -36,7 +36,9 @@ export class Pty {
     const line = ["exec", ...[program, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`)];
     this.#child = lastingCommand("script", {
       args: ["-qefc", `stty cols 100 rows 40; ${line.join(" ")}`, "/dev/null"],
-      env: { TERM: "xterm", ...options.env },
+      // Not what the machine that runs the tests wants of its own programs: CI, NO_COLOR.
+      clearEnv: true,
+      env: { PATH: Deno.env.get("PATH") ?? "", TERM: "xterm", ...options.env },
       stdin: "piped",
       stdout: "piped",
       stderr: "null",
