@@ -168,11 +168,14 @@ async function useSingle(
   deadline: Deadline,
 ): Promise<{ link: string; device: string }> {
   const link = singlePathTarget(identity.naa);
-  // udev points the link at one of the paths, or at a map when multipathd runs after all.
+  // udev points the link at one of the paths, or at a map when multipathd runs after all, which makes it when it likes.
+  const nodes = async () => {
+    const map = await mapOver(parts, paths, identity);
+    return map === undefined ? paths.map((path) => path.node) : map.node;
+  };
+  const device = await awaitLink(parts.host, link, nodes, deadline);
   const map = await mapOver(parts, paths, identity);
   if (map !== undefined) await fitMap(parts, identity, map, bytes, deadline);
-  const nodes = map === undefined ? paths.map((path) => path.node) : [map.node];
-  const device = await awaitLink(parts.host, link, nodes, deadline);
   return { link, device };
 }
 
