@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import type { Readable } from "node:stream";
 import { HostError, type ProgramResult, type RunOptions } from "./host.ts";
-import { timerMs } from "./linux_deadline.ts";
+import { timerMs, wait } from "./linux_deadline.ts";
 import { hostError } from "./linux_errors.ts";
 import type { Root } from "./linux_root.ts";
 
@@ -16,8 +16,38 @@ const DRAIN_MS = 200;
 /** Nothing of our own environment reaches a program: no secrets, no language, no preloaded library. */
 const ENVIRONMENT = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
+/**
+ * How often, and how long apart in ms, a program is started again that somebody has open for writing. One that was
+ * put in place a moment ago is held so by whatever this process started meanwhile, until that has begun (fork, exec).
+ */
+const BUSY_TRIES = 20;
+const BUSY_PAUSE_MS = 25;
+
 /** Runs `program` of the node and waits for its end. */
 export async function runProgram(
+  root: Root,
+  program: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<ProgramResult> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await runOnce(root, program, args, options);
+    } catch (error) {
+      if (tries === BUSY_TRIES || !isTextBusy(error)) throw error;
+      await wait(BUSY_PAUSE_MS, options.signal);
+    }
+  }
+}
+
+/** Deno names no code for it, and the number in its text. */
+function isTextBusy(error: unknown): boolean {
+  if (!(error instanceof HostError)) return false;
+  return error.code === "ETXTBSY" ||
+    (error.cause instanceof Error && error.cause.message.includes("(os error 26)"));
+}
+
+async function runOnce(
   root: Root,
   program: string,
   args: readonly string[],

@@ -23,6 +23,16 @@ Deno.test("a program below a root is run with its arguments as they are", async 
   });
 });
 
+Deno.test("a program that somebody still has open for writing is run once that is over", async () => {
+  await withNode(undefined, async ({ host, write, directory }) => {
+    await write("/usr/sbin/x", "#!/bin/sh\necho ran\n", 0o755);
+    const open = await Deno.open(`${directory}/usr/sbin/x`, { write: true });
+    const ran = host.run("/usr/sbin/x", [], LONG);
+    setTimeout(() => open.close(), 100);
+    assertEquals((await ran).stdout, "ran\n");
+  });
+});
+
 Deno.test("a program gets nothing of our environment, and / as its directory", async () => {
   await withNode(undefined, async ({ host, write }) => {
     await write("/usr/sbin/x", "#!/bin/sh\n/usr/bin/env\npwd\n", 0o755);
